@@ -1,0 +1,3 @@
+"""Keeps Meta custom audiences equal to a warehouse query."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,116 @@
+"""What Airflow reads when it discovers providers; imports nothing but the version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_fbca import __version__
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider: its connection type and form, config section, extra links and command.
+
+    :returns: a dict that meets Airflow's ``provider_info.schema.json``; anything else would break every ``airflow``
+        command, so a test validates it on each supported Airflow.
+    """
+    return {
+        "package-name": "airflow-provider-fbca",
+        "name": "Facebook Custom Audiences",
+        "description": "Keeps Meta (Facebook) custom audiences equal to a warehouse query.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": "Facebook Custom Audiences",
+                "external-doc-url": "https://developers.facebook.com/docs/marketing-api/audiences/guides/custom-audiences",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Facebook Custom Audiences",
+                "python-modules": ["airflow_provider_fbca.operators.custom_audience"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "Facebook Custom Audiences",
+                "python-modules": ["airflow_provider_fbca.hooks.custom_audience"],
+            }
+        ],
+        "connection-types": [_connection_type()],
+        "extra-links": ["airflow_provider_fbca.links.ads_manager.AudienceLink"],
+        "cli": ["airflow_provider_fbca.cli.airflow_command.get_commands"],
+        "config": {"fbca": _config_section()},
+    }
+
+
+def _connection_type() -> dict[str, Any]:
+    return {
+        "connection-type": "fbca",
+        "hook-name": "Facebook Custom Audiences",
+        "hook-class-name": "airflow_provider_fbca.hooks.custom_audience.FacebookCustomAudienceHook",
+        "ui-field-behaviour": ui_field_behaviour(),
+        "conn-fields": {
+            "app_secret": {
+                "label": "App secret",
+                "description": "Signs every call with appsecret_proof; needed where the app requires it.",
+                "schema": {"type": ["string", "null"], "format": "password"},
+            },
+            "ad_account_id": {
+                "label": "Ad account id",
+                "description": "The account that owns the audiences, with or without act_ in front.",
+                "schema": {"type": ["string", "null"], "pattern": "^(act_)?[0-9]+$"},
+            },
+            "api_version": {
+                "label": "Graph API version",
+                "description": "Empty for the one this package is tested with.",
+                "schema": {"type": ["string", "null"], "pattern": "^v[0-9]+\\.[0-9]+$"},
+            },
+            "timeout": {
+                "label": "Timeout (seconds)",
+                "description": "Longest wait for the answer to one request.",
+                "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 3600},
+            },
+            "proxies": {
+                "label": "Proxies (JSON)",
+                "description": 'For example {"https": "http://proxy.example.com:3128"}.',
+                "schema": {"type": ["string", "null"], "format": "json"},
+            },
+        },
+    }
+
+
+def ui_field_behaviour() -> dict[str, Any]:
+    """Return how the standard fields of the connection form look; shared with the hook for Airflow 3.1."""
+    return {
+        "hidden-fields": ["schema", "port"],
+        "relabeling": {
+            "password": "Access token",
+            "login": "App id",
+            "host": "Graph base URL",
+        },
+        "placeholders": {
+            "password": "token of a system user with ads_management",
+            "login": "only needed together with an app secret",
+            "host": "https://graph.facebook.com",
+        },
+    }
+
+
+def _config_section() -> dict[str, Any]:
+    return {
+        "description": "Facebook Custom Audiences provider.",
+        "options": {
+            "ledger_uri": {
+                "description": (
+                    "Where the ledger keeps what was sent to each audience: an object-storage URI such as "
+                    "s3://aws_default@bucket/fbca-ledger, or file:///path on one machine. People's hashes are stored "
+                    "there, so it has no default."
+                ),
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "s3://aws_default@bucket/fbca-ledger",
+                "default": None,
+            },
+        },
+    }

@@ -1,0 +1,418 @@
+"""The client: an API object of Meta's own SDK that talks to Meta the way this package wants it.
+
+Everything that goes to Meta goes through :class:`GraphApi`, calls of SDK objects included.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote, urlsplit
+
+from facebook_business.api import FacebookAdsApi, FacebookResponse
+
+from airflow_provider_fbca.exceptions import GraphNotFoundError, GraphRequestError
+from airflow_provider_fbca.graph.credentials import (
+    DEFAULT_API_VERSION,
+    DEFAULT_BASE_URL,
+    DEFAULT_TIMEOUT,
+    Credentials,
+    is_metas,
+    is_version,
+)
+from airflow_provider_fbca.graph.encoding import (
+    IDENTITY,
+    form_text,
+    json_body,
+    multipart_body,
+    split_address,
+    without_identity,
+)
+from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, Place, error_from_response
+from airflow_provider_fbca.graph.payload import json_bytes, request_body
+from airflow_provider_fbca.graph.retry import Repeatable, RetryPolicy, repeat_any, repeat_unsent
+from airflow_provider_fbca.graph.transport import Answer, Request, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+log = logging.getLogger(__name__)
+
+# Parameters that never go into an address.
+_SECRET = frozenset({*IDENTITY, "input_token", "client_secret", "fb_exchange_token", "code", "payload"})
+#: Longer queries are sent as a form: the limit is undocumented, and 20 kB were seen to fail.
+_LONGEST_QUERY = 1500
+#: Seconds for which Meta may not know an audience yet that it has just created.
+_FRESH_SECONDS = 60.0
+_VERSION_WARNING = "X-Ad-Api-Version-Warning"
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Call:
+    """A call as it is asked for, before it becomes a request."""
+
+    method: str
+    path: Sequence[str] | str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Any] = field(default_factory=dict)
+    url_override: str | None = None
+    api_version: str | None = None
+
+    @property
+    def doing(self) -> str:
+        """The call in words that hold no parameters."""
+        if isinstance(self.path, str):
+            return f"{self.method} {urlsplit(self.path).path.strip('/').partition('/')[2]}"
+        return f"{self.method} {'/'.join(self.parts) or 'batch'}"
+
+    @property
+    def parts(self) -> list[str]:
+        """The path after the version. SDK objects give an empty second part to calls on the object itself."""
+        return [str(part) for place, part in enumerate(self.path) if place == 0 or part]
+
+    @property
+    def node(self) -> str:
+        """The id that the call is about."""
+        return self.doing.partition(" ")[2].partition("/")[0]
+
+
+class GraphResponse(FacebookResponse):  # type: ignore[misc]  # the SDK is untyped
+    """A successful answer, in the SDK's form. It holds nothing of the request but its method and path."""
+
+    def is_success(self) -> bool:
+        """True: anything else was raised as an exception."""
+        return True
+
+
+class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
+    """An API object of Meta's SDK, safe to pass as ``api=`` to any of its classes and to share between threads.
+
+    What every call gets:
+
+    * POST and DELETE have JSON bodies; the token is in the ``Authorization`` header only, and neither it nor the app
+      secret or its proof is ever in an address;
+    * a GET that carries anything secret, or an overlong one, goes as POST with ``method=get`` in a form body, which is
+      how Meta's own PHP SDK sent every call and what Meta's guide advises for large requests;
+    * redirects are not followed, certificates are checked, time and size are bounded;
+    * success is a status of 2xx with a JSON object that has no ``error``; all else is an exception of this package's
+      :class:`~airflow_provider_fbca.exceptions.GraphError` family;
+    * passing faults are tried again, a POST only if the first try surely had no effect.
+
+    It never becomes the SDK's process-wide default, and installs no crash reporter.
+
+    :param access_token: token of a system user or a user.
+    :param app_id: the token's app; needed to ask about the token as the app.
+    :param app_secret: of that app; with it every call carries ``appsecret_proof``.
+    :param base_url: where the Graph API is, Meta's by default. Plain http is for this machine only.
+    :param api_version: such as ``v26.0``; this package's default without it.
+    :param timeout: seconds for one exchange. A call that is tried again takes longer.
+    :param proxies: by scheme, as requests has them; what the environment says without it.
+    :param retry: how often and how long to try.
+    :raises ConnectionFieldsError: a field has an impossible value; all of them are named at once.
+
+    .. seealso::
+        https://developers.facebook.com/docs/graph-api/guides/secure-requests (proof),
+        https://developers.facebook.com/docs/graph-api/using-graph-api#largerequests (``method=get``)
+    """
+
+    def __init__(
+        self,
+        *,
+        access_token: str,
+        app_id: str | None = None,
+        app_secret: str | None = None,
+        base_url: str | None = None,
+        api_version: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        proxies: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        version = api_version or DEFAULT_API_VERSION
+        credentials = Credentials(
+            access_token=access_token,
+            app_id=app_id,
+            app_secret=app_secret,
+            base_url=base_url or DEFAULT_BASE_URL,
+            api_version=version,
+            timeout=timeout,
+            proxies=proxies,
+        )
+        super().__init__(credentials, version)
+        self.base_url = credentials.GRAPH
+        self.app_id = app_id
+        self.retry = retry or RetryPolicy()
+        # Proxies of the environment are for the world outside, not for a server on this machine.
+        self._transport = Transport(timeout=timeout, proxies=proxies, use_environment=not credentials.is_local)
+        self._credentials = credentials
+        self._accounts: dict[str, str] = {}
+        self._created: dict[str, float] = {}
+        self._warned_of_version = False
+
+    @classmethod
+    def init(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: a default for the whole process would lend one connection's token to another.
+
+        :raises TypeError: always.
+        """
+        raise TypeError("GraphApi has no process-wide default: construct it and pass it as api= to SDK objects.")
+
+    def __repr__(self) -> str:
+        return f"GraphApi(base_url={self.base_url!r}, api_version={self._api_version!r}, app_id={self.app_id!r})"
+
+    def __copy__(self) -> GraphApi:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> GraphApi:
+        # SDK objects refer to their API, and copies of them to the same one.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A GraphApi holds credentials and open connections, and is not pickled.")
+
+    @property
+    def api_version(self) -> str:
+        """The version of the API that calls go to, such as ``v26.0``."""
+        return str(self._api_version)
+
+    @property
+    def appsecret_proof(self) -> str | None:
+        """What signs the calls of this token; None without an app secret. A secret like the token."""
+        return self._credentials.proof_of(self.token)
+
+    @property
+    def token(self) -> str:
+        """The access token."""
+        return self._credentials.access_token
+
+    @property
+    def app_token(self) -> str | None:
+        """The token of the app itself; None unless both its id and its secret are known."""
+        return self._credentials.app_token
+
+    @property
+    def longest_flight(self) -> float:
+        """Seconds after its start by which no single request can still be on its way to Meta."""
+        return self._transport.longest_flight
+
+    def close(self) -> None:
+        """Close the kept-alive connections. The object stays usable."""
+        self._transport.close()
+
+    def call(  # noqa: PLR0917 - the signature of the SDK
+        self,
+        method: str,
+        path: Sequence[str] | str,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        files: Mapping[str, Any] | None = None,
+        url_override: str | None = None,
+        api_version: str | None = None,
+    ) -> GraphResponse:
+        """Make a call of the Graph API, as SDK objects do.
+
+        :param method: GET, POST or DELETE.
+        :param path: parts of the path after the version, or a whole address at the same host (a ``paging.next``, whose
+            token is thrown away).
+        :param params: parameters; an ``access_token`` among them replaces the connection's for this call.
+        :param headers: further headers.
+        :param files: open files by name, for uploads other than of people.
+        :param url_override: another host of Meta's, such as the one for videos.
+        :param api_version: another version for this call.
+        :returns: the answer; links in it to other pages have lost their token.
+        :raises GraphError: Meta refused the call or did not answer it.
+        """
+        call = _Call(method.upper(), path, params or {}, headers or {}, files or {}, url_override, api_version)
+        answer, value = self._perform(
+            call.node,
+            self._request(call),
+            repeat_unsent if call.method == "POST" else repeat_any,
+            kind=list if "batch" in call.params and not path else dict,
+        )
+        summary = {"method": call.method, "path": call.doing.partition(" ")[2]}
+        return GraphResponse(json.dumps(without_identity(value)), answer.status, answer.headers, summary)
+
+    def request(
+        self,
+        method: str,
+        path: Sequence[str],
+        params: Mapping[str, Any] | None = None,
+        *,
+        repeatable: Repeatable = repeat_any,
+    ) -> dict[str, Any]:
+        """Make a call and return its answer's value, for calls that the SDK has no good form for.
+
+        :param method: GET, POST or DELETE.
+        :param path: parts of the path after the version.
+        :param params: parameters.
+        :param repeatable: after which errors the call may be made again.
+        :returns: the JSON object that Meta answered; links in it to other pages have lost their token.
+        :raises GraphError: Meta refused the call or did not answer it.
+        """
+        call = _Call(method, path, params or {})
+        _, value = self._perform(call.node, self._request(call), repeatable)
+        cleaned: dict[str, Any] = without_identity(value)
+        return cleaned
+
+    def send(
+        self,
+        method: str,
+        path: Sequence[str],
+        members: Mapping[str, bytes],
+        *,
+        repeatable: Repeatable = repeat_any,
+        before_try: Callable[[], None] | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> dict[str, Any]:
+        """Send a body whose members are JSON already, which is how people are uploaded.
+
+        :param method: POST or DELETE.
+        :param path: parts of the path after the version.
+        :param members: top-level members of the body, by name; the proof is added.
+        :param repeatable: after which errors the body may be sent again.
+        :param before_try: called before each try; what it raises ends the call.
+        :param sleep: waits between tries, so that a pause can be cut short.
+        :returns: the JSON object that Meta answered.
+        :raises GraphError: Meta refused the call or did not answer it.
+        """
+        call = _Call(method, path)
+        proof = self._credentials.proof_of(self.token)
+        body = request_body({**members, "appsecret_proof": json_bytes(proof)} if proof else members)
+        request = self._wire(call, method, self._address(call), token=self.token, body=body, kind=_JSON)
+        _, value = self._perform(call.node, request, repeatable, before_try=before_try, sleep=sleep)
+        return dict(value)
+
+    def remember(self, audience_id: str, account_id: str, *, created: bool = False) -> None:
+        """Note the ad account of an audience, so that errors about the one can name the other.
+
+        :param audience_id: digits.
+        :param account_id: digits.
+        :param created: that the audience was created just now: for a minute, that Meta does not know it is a reason to
+            try again (https://github.com/facebook/facebook-ruby-business-sdk/issues/124).
+        """
+        self._accounts[audience_id] = account_id
+        if created:
+            self._created[audience_id] = time.monotonic()
+
+    def _perform(
+        self,
+        node: str,
+        request: Request,
+        repeatable: Repeatable,
+        *,
+        kind: type = dict,
+        before_try: Callable[[], None] | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> tuple[Answer, Any]:
+        """Make one call with its tries; the only way to the transport."""
+
+        def one_try() -> tuple[Answer, Any]:
+            if before_try:
+                before_try()
+            self._num_requests_attempted += 1
+            answer = self._transport.exchange(request)
+            value = _value_of(answer, kind)
+            if value is None:
+                raise error_from_response(answer.status, answer.headers, answer.body, request.place)
+            self._num_requests_succeeded += 1
+            self._warn_of_version(answer)
+            return answer, value
+
+        def may_repeat(error: BaseException) -> bool:
+            return repeatable(error) or self._is_too_fresh(node, error)
+
+        return self.retry.run(one_try, repeatable=may_repeat, sleep=sleep)
+
+    def _is_too_fresh(self, node: str, error: BaseException) -> bool:
+        created = self._created.get(node)
+        return (
+            created is not None
+            and isinstance(error, GraphNotFoundError)
+            and error.code == ALIAS_UNKNOWN
+            and time.monotonic() - created < _FRESH_SECONDS
+        )
+
+    def _request(self, call: _Call) -> Request:
+        """Decide how a call goes over the wire: what is in the address, and what in the body."""
+        address, asked = self._address(call), dict(call.params)
+        if isinstance(call.path, str):
+            address, in_address = split_address(address)
+            asked = {**in_address, **asked}
+        token = str(asked.get("access_token") or self.token)
+        params = {name: value for name, value in asked.items() if value is not None and name not in IDENTITY}
+        proof = self._credentials.proof_of(token)
+        if proof:
+            params["appsecret_proof"] = proof
+        if call.files:
+            body, kind = multipart_body(params, call.files)
+            return self._wire(call, call.method, address, token=token, body=body, kind=kind)
+        if call.method != "GET":
+            return self._wire(call, call.method, address, token=token, body=json_body(params), kind=_JSON)
+        query = form_text(params)
+        if _SECRET.isdisjoint(params) and len(query) <= _LONGEST_QUERY:
+            return self._wire(call, "GET", f"{address}?{query}" if query else address, token=token)
+        body = form_text({**params, "method": "get"}).encode()
+        return self._wire(call, "POST", address, token=token, body=body, kind=_FORM)
+
+    def _wire(
+        self, call: _Call, method: str, address: str, *, token: str, body: bytes | None = None, kind: str = ""
+    ) -> Request:
+        headers = {"Accept": _JSON, "User-Agent": "airflow-provider-fbca", **call.headers}
+        if body is not None:
+            headers["Content-Type"] = kind
+        place = Place(
+            doing=call.doing,
+            write=call.method != "GET",
+            account=call.node[4:] if call.node.startswith("act_") else self._accounts.get(call.node),
+            version=call.api_version or self.api_version,
+        )
+        return Request(method, address, headers, body, token, place)
+
+    def _address(self, call: _Call) -> str:
+        """Where a call goes. The token goes to the connection's host, and to others of Meta's only if that is one."""
+        if isinstance(call.path, str):
+            if urlsplit(call.path)[:2] != urlsplit(self.base_url)[:2]:
+                raise GraphRequestError("The address of this call is at another host, which must not get the token.")
+            return call.path
+        if call.url_override and not (is_metas(call.url_override) and is_metas(self.base_url)):
+            raise GraphRequestError(
+                "This call goes to another host, which must not get the token.",
+                remedy="Such calls of the SDK (videos) work only where the connection's host is Meta's.",
+            )
+        base = (call.url_override or self.base_url).rstrip("/")
+        version = call.api_version or self.api_version
+        if not is_version(version):
+            raise GraphRequestError("The API version of this call is not of the form v26.0.")
+        parts = [quote(part, safe="") for part in call.parts]
+        if not {"", ".", ".."}.isdisjoint(parts):
+            raise GraphRequestError("A part of the path of this call is empty or only dots.")
+        # An empty path is the root, where batches go; its address ends in a slash.
+        return "/".join([base, version, *(parts or [""])])
+
+    def _warn_of_version(self, answer: Answer) -> None:
+        if _VERSION_WARNING in answer.headers and not self._warned_of_version:
+            self._warned_of_version = True
+            log.warning(
+                "Meta no longer serves API version %s and answered with a later one: raise the connection's %s.",
+                self.api_version,
+                "api_version",
+            )
+
+
+def _value_of(answer: Answer, kind: type) -> Any | None:
+    """The value of a success; None for all else."""
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        return None
+    try:
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, kind) or (isinstance(value, dict) and ("error" in value or value.get("success") is False)):
+        return None
+    return value

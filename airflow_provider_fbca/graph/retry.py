@@ -1,0 +1,110 @@
+"""When a call is made again, and after which pause."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception
+
+from airflow_provider_fbca.exceptions import GraphError, GraphThrottledError, GraphTransientError
+
+T = TypeVar("T")
+
+#: Decides on an error whether the call that raised it may be made again.
+Repeatable = Callable[[BaseException], bool]
+
+
+def repeat_any(error: BaseException) -> bool:
+    """For calls that do the same when made twice: every passing fault is worth another try.
+
+    :param error: what the call raised.
+    """
+    return isinstance(error, GraphThrottledError | GraphTransientError)
+
+
+def repeat_unsent(error: BaseException) -> bool:
+    """For calls that must not be made twice: only where Meta surely did not act on the first.
+
+    That is a refusal by a rate limit, or a connection that never came about.
+
+    :param error: what the call raised.
+    """
+    if isinstance(error, GraphThrottledError):
+        return True
+    return isinstance(error, GraphTransientError) and error.http_status is None and not error.outcome_unknown
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long one call is tried.
+
+    After a passing fault the pause doubles from ``first_pause`` to ``longest_pause``, each time cut at random to
+    between its half and its whole, so that parallel tasks do not come back together. After a rate limit the pause is
+    what Meta asked for, and a little more.
+
+    :param attempts: tries in all.
+    :param first_pause: seconds before the second try.
+    :param longest_pause: most seconds between two tries after a fault.
+    :param throttle_pause: most seconds that a rate limit may ask for; beyond, the error is raised at once.
+    :param total: most seconds of all pauses of one call together.
+    :param sleep: what waits in place of :func:`time.sleep`, for tests.
+    """
+
+    attempts: int = 5
+    first_pause: float = 1.0
+    longest_pause: float = 30.0
+    throttle_pause: float = 300.0
+    total: float = 600.0
+    sleep: Callable[[float], None] | None = None
+
+    def run(
+        self,
+        call: Callable[[], T],
+        *,
+        repeatable: Repeatable,
+        sleep: Callable[[float], None] | None = None,
+    ) -> T:
+        """Make a call, and again while its error is repeatable and the bounds allow.
+
+        :param call: makes one try.
+        :param repeatable: whether an error may be followed by another try.
+        :param sleep: waits in place of :func:`time.sleep`, so that a pause can be cut short.
+        :returns: what the call returned.
+        :raises BaseException: the last try's error.
+        """
+        return Retrying(
+            retry=retry_if_exception(repeatable),
+            wait=self._pause,
+            stop=self._enough,
+            sleep=self.sleep or sleep or time.sleep,
+            reraise=True,
+        )(call)
+
+    def _enough(self, state: RetryCallState) -> bool:
+        least = self._least_pause(state)
+        throttled = isinstance(_error_of(state), GraphThrottledError)
+        return (
+            state.attempt_number >= self.attempts
+            or state.idle_for + least > self.total
+            or (throttled and least > self.throttle_pause)
+        )
+
+    def _pause(self, state: RetryCallState) -> float:
+        least = self._least_pause(state)
+        spread = 0.1 if isinstance(_error_of(state), GraphThrottledError) else 1.0
+        return least * (1 + spread * random.random())
+
+    def _least_pause(self, state: RetryCallState) -> float:
+        error = _error_of(state)
+        if isinstance(error, GraphThrottledError) and error.wait_seconds is not None:
+            return error.wait_seconds
+        return float(min(self.longest_pause, self.first_pause * 2 ** (state.attempt_number - 1))) / 2
+
+
+def _error_of(state: RetryCallState) -> GraphError | None:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, GraphError) else None

@@ -1,0 +1,90 @@
+"""Upload sessions: what Meta knows of one upload, batch by batch.
+
+.. seealso::
+    https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/guides/custom-audiences
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from airflow_provider_fbca.graph.payload import json_bytes
+
+#: Session ids are 64-bit at Meta; JSON numbers are exact everywhere up to here.
+MAX_SESSION_ID: Final = 2**53 - 1
+#: A session lives 90 minutes from its first batch and drops later batches without an error.
+SESSION_SECONDS: Final = 90 * 60.0
+#: From this age on a session takes one last batch only.
+ROLL_OVER_SECONDS: Final = 80 * 60.0
+#: From this age on nothing more is sent in a session: the margin is for the request's own flight.
+TOO_OLD_SECONDS: Final = 88 * 60.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Batch:
+    """A batch in its place.
+
+    :param session_id: its session.
+    :param seq: its number in that session, from 1.
+    :param last: whether it closes the session.
+    :param payload: its people, as JSON.
+    :param first_row: position of its first row among all rows of the call, from 0.
+    :param rows: its rows.
+    """
+
+    session_id: int
+    seq: int
+    last: bool
+    payload: bytes
+    first_row: int
+    rows: int
+
+    def session_json(self, total: int) -> bytes:
+        """The ``session`` member of the request.
+
+        :param total: rows of the whole upload, a hint for Meta.
+        """
+        return json_bytes(
+            {
+                "session_id": self.session_id,
+                "batch_seq": self.seq,
+                "last_batch_flag": self.last,
+                "estimated_num_total": total,
+            }
+        )
+
+
+@dataclass(slots=True)
+class Session:
+    """What is known of one session.
+
+    :param session_id: its id.
+    :param begun: when it began, on the uploader's clock.
+    :param batches: how many have been numbered.
+    :param received: how many people Meta has counted.
+    """
+
+    session_id: int
+    begun: float
+    batches: int = 0
+    received: int = 0
+
+    def next_batch(self, payload: bytes, *, first_row: int, rows: int, last: bool) -> Batch:
+        """Number the next batch.
+
+        :param payload: its people, as JSON.
+        :param first_row: position of its first row among all rows.
+        :param rows: its rows.
+        :param last: whether it closes the session.
+        """
+        self.batches += 1
+        return Batch(self.session_id, self.batches, last, payload, first_row, rows)
+
+    def count(self, received: int | None) -> None:
+        """Take in what an answer counted.
+
+        :param received: people in the session so far; None where Meta did not say.
+        """
+        # Meta counts from the session's beginning, and answers may overtake each other.
+        self.received = max(self.received, received or 0)

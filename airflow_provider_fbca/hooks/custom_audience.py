@@ -1,0 +1,466 @@
+"""The hook: an Airflow connection to Meta, and what can be done with audiences through it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_fbca.compat import AirflowNotFoundException, connection_widgets
+from airflow_provider_fbca.exceptions import (
+    ConnectionFieldsError,
+    FbcaError,
+    GraphError,
+    GraphNotFoundError,
+    GraphRequestError,
+    GraphTermsError,
+)
+from airflow_provider_fbca.get_provider_info import ui_field_behaviour
+from airflow_provider_fbca.graph.api import DEFAULT_TIMEOUT, GraphApi
+from airflow_provider_fbca.graph.audiences import Audiences, operation_code
+from airflow_provider_fbca.graph.ids import account_number
+from airflow_provider_fbca.graph.upload import MAX_SESSION_ID, UserUploader
+from airflow_provider_fbca.hooks.credentials import ENVIRONMENT, Credentials, from_connection, from_environment
+from airflow_provider_fbca.identity import Preparer, resolve_mapping
+from airflow_provider_fbca.warehouse import open_arrow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from airflow_provider_fbca.graph.upload import BatchAck, UploadTotals
+
+_NOTHING_UPLOADED = 410
+_PERMISSION = "ads_management"
+
+
+@dataclass(frozen=True)
+class Audience:
+    """What the operators need to know of an audience.
+
+    :param id: digits.
+    :param account_id: of the ad account that owns it, digits.
+    :param name: as people see it.
+    :param is_value_based: whether each person needs a LOOKALIKE_VALUE.
+    :param retention_days: after which people drop out; None for never.
+    :param never_filled: whether Meta says that nothing was ever uploaded to it.
+    """
+
+    id: str
+    account_id: str
+    name: str
+    is_value_based: bool
+    retention_days: int | None
+    never_filled: bool
+
+
+class FacebookCustomAudienceHook(BaseHook):
+    """Connects to Meta's Marketing API and works on custom audiences.
+
+    The connection (type ``fbca``) holds the access token as password. A token of a system user that never expires, with
+    the permission ``ads_management`` and a role on the ad account, suits a scheduler best::
+
+        {
+            "conn_type": "fbca",
+            "password": "<access token>",
+            "login": "<app id>",
+            "extra": {
+                "app_secret": "<app secret; signs every call>",
+                "ad_account_id": "act_1234567890",
+                "api_version": "v26.0",
+                "timeout": 60,
+                "proxies": {"https": "http://proxy.example.com:3128"}
+            }
+        }
+
+    All but the password is optional; ``ad_account_id`` is needed to create and find audiences. ``host`` is the base URL
+    of the Graph API if it is not Meta's own (a sandbox, a proxy; plain http only on this machine). A connection of the
+    Apache provider's type ``facebook_social`` works unchanged. Where ``fbca_conn_id`` is left at its default and no
+    such connection exists, ``FB_APP_ID``, ``FB_APP_SECRET``, ``FB_ACCESS_TOKEN`` and ``FB_AD_ACCOUNT_ID`` are taken
+    from the environment.
+
+    :param fbca_conn_id: the Airflow connection.
+    :param ad_account_id: the ad account, with or without ``act_``; by default the connection's.
+    :param api_version: of the Graph API, such as ``v26.0``; by default the connection's, or the package's own.
+    """
+
+    conn_name_attr = "fbca_conn_id"
+    default_conn_name = "fbca_default"
+    conn_type = "fbca"
+    hook_name = "Facebook Custom Audiences"
+
+    def __init__(
+        self,
+        fbca_conn_id: str = default_conn_name,
+        *,
+        ad_account_id: str | None = None,
+        api_version: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.fbca_conn_id = fbca_conn_id
+        self._ad_account_id = ad_account_id
+        self._api_version = api_version
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's own fields as Airflow 3.1 wants them; later minors read the provider info."""
+        return connection_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form's standard fields look, as Airflow 3.1 wants it."""
+        behaviour = ui_field_behaviour()
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """The connection's credentials; its secrets are masked in logs from here on.
+
+        :raises ConnectionFieldsError: names every missing or malformed field at once.
+        """
+        credentials = self._read_credentials()
+        for secret in credentials.secrets:
+            mask_secret(secret)
+        return credentials
+
+    @property
+    def account_id(self) -> str:
+        """The ad account's digits, without ``act_``.
+
+        :raises ConnectionFieldsError: where neither the hook nor the connection names one.
+        """
+        found = self._account_or_none
+        if found is None:
+            raise ConnectionFieldsError(
+                f"No ad account is named: neither the task nor connection '{self.fbca_conn_id}' has ad_account_id.",
+                fields=("ad_account_id",),
+                remedy="Set ad_account_id of the task, or in the connection's extra.",
+            )
+        return found
+
+    def get_conn(self) -> GraphApi:
+        """Return an API object of Meta's SDK (a ``FacebookAdsApi``) for this connection.
+
+        It is safe to pass as ``api=`` to any SDK object and to share between threads; it is nobody's default, and other
+        connections of the same process do not see it.
+
+        :raises ConnectionFieldsError: where the connection cannot be used.
+        """
+        return self._api
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Find out whose token it is, for which ad account, with which permission, terms and end.
+
+        :returns: whether audiences can be worked on, and the findings in words. Never raises.
+        """
+        try:
+            findings = list(self._findings())
+        except FbcaError as error:
+            return False, str(error)
+        except Exception as error:  # noqa: BLE001 - the UI shows what is returned, and an exception's text may hold secrets
+            return False, f"The connection cannot be tested: {type(error).__name__}."
+        return all(good for good, _ in findings), " ".join(told for _, told in findings)
+
+    def list_ad_accounts(self) -> list[dict[str, Any]]:
+        """Return the ad accounts that the token may see, with ``id``, ``account_id``, ``name`` and ``account_status``.
+
+        :raises GraphError: where Meta refuses.
+        """
+        return self._audiences.ad_accounts()
+
+    def create_audience(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        customer_file_source: str = "USER_PROVIDED_ONLY",
+        is_value_based: bool = False,
+        retention_days: int | None = None,
+    ) -> str:
+        """Create an empty audience and return its id.
+
+        Not idempotent: Meta keeps names not unique. Prefer :meth:`find_or_create_audience`.
+
+        :raises GraphError: where Meta refuses.
+        """
+        audience_id = self._audiences.create(
+            self.account_id,
+            name=name,
+            description=description or None,
+            customer_file_source=customer_file_source,
+            is_value_based=is_value_based,
+            retention_days=retention_days,
+        )
+        self.log.info("Created audience %s in ad account %s.", audience_id, self.account_id)
+        return audience_id
+
+    def find_audience(self, name: str) -> dict[str, Any] | None:
+        """Return the customer-list audience of an exact name, or None.
+
+        :raises GraphRequestError: where several have it.
+        """
+        return self._audiences.find(self.account_id, name)
+
+    def find_or_create_audience(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        customer_file_source: str = "USER_PROVIDED_ONLY",
+        is_value_based: bool = False,
+        retention_days: int | None = None,
+        reuse: bool = True,
+    ) -> str:
+        """Return the id of the audience of that name, created where there is none.
+
+        :param reuse: False to refuse an audience that exists.
+        :raises GraphRequestError: where it exists and may not be reused, or is value-based and should not be, or the
+            other way round.
+        """
+        found = self.find_audience(name)
+        if found is None:
+            return self.create_audience(
+                name,
+                description=description,
+                customer_file_source=customer_file_source,
+                is_value_based=is_value_based,
+                retention_days=retention_days,
+            )
+        audience_id = str(found["id"])
+        if not reuse:
+            raise GraphRequestError(
+                f"Audience {audience_id} has the wanted name already, and if_exists is 'fail'.",
+                remedy="Choose another name, or if_exists='reuse'.",
+            )
+        if bool(found.get("is_value_based")) != is_value_based:
+            raise GraphRequestError(
+                f"Audience {audience_id} has the wanted name, but is_value_based={not is_value_based}.",
+                remedy="Choose another name, or the same is_value_based: it cannot be changed.",
+            )
+        self.log.info("Found audience %s in ad account %s.", audience_id, self.account_id)
+        return audience_id
+
+    def get_audience(self, audience_id: str) -> dict[str, Any]:
+        """Return the fields of an audience as Meta gives them.
+
+        :raises GraphNotFoundError: where there is none, or the token may not see it.
+        """
+        return self._audiences.get(audience_id)
+
+    def ready_audience(self, audience_id: str) -> Audience:
+        """Return an audience after checking that people can be sent to it.
+
+        :param audience_id: digits.
+        :raises GraphNotFoundError: where there is none, or the token may not see it.
+        :raises ConnectionFieldsError: where it belongs to another ad account than the connection's.
+        :raises GraphRequestError: where it is no customer list.
+        :raises GraphTermsError: where the Custom Audience terms are not accepted.
+        """
+        found = self.get_audience(audience_id)
+        owner = account_number(str(found["account_id"]))
+        if self._account_or_none not in {None, owner}:
+            raise ConnectionFieldsError(
+                f"Audience {audience_id} belongs to ad account {owner}, and the task is for {self._account_or_none}.",
+                fields=("ad_account_id",),
+                remedy="Correct audience_id, or ad_account_id of the task or its connection.",
+            )
+        if found.get("subtype", "CUSTOM") != "CUSTOM":
+            raise GraphRequestError(
+                f"Audience {audience_id} is of subtype {found['subtype']} and takes no customer list.",
+                remedy="Create one with FacebookCreateCustomAudienceOperator.",
+            )
+        self._require_terms(owner)
+        return Audience(
+            id=audience_id,
+            account_id=owner,
+            name=str(found.get("name", "")),
+            is_value_based=bool(found.get("is_value_based")),
+            retention_days=int(found.get("retention_days") or 0) or None,
+            never_filled=operation_code(found) == _NOTHING_UPLOADED and not found.get("time_content_updated"),
+        )
+
+    def update_audience(self, audience_id: str, **values: Any) -> None:
+        """Change fields of an audience (``name``, ``description``, ``retention_days``), not its people."""
+        self._audiences.update(audience_id, **values)
+
+    def delete_audience(self, audience_id: str, *, ignore_missing: bool = True) -> None:
+        """Delete an audience for good; ads that use it stop.
+
+        :param ignore_missing: whether one that cannot be found is fine; Meta does not tell a missing audience from one
+            that the token may not see, so the log warns.
+        :raises GraphError: where Meta refuses, for one because lookalikes were made from it.
+        """
+        try:
+            self._audiences.delete(audience_id)
+        except GraphNotFoundError as error:
+            if not ignore_missing:
+                raise
+            self.log.warning("Audience %s is taken for deleted: %s", audience_id, error)
+        else:
+            self.log.info("Deleted audience %s.", audience_id)
+
+    def sender(
+        self,
+        audience_id: str,
+        *,
+        batch_size: int = 10_000,
+        max_concurrency: int = 4,
+        new_session: Callable[[], int] | None = None,
+        on_batch: Callable[[BatchAck], None] | None = None,
+    ) -> UserUploader:
+        """Return what sends prepared rows (hashed record batches) to an audience.
+
+        :param batch_size: most rows of a request.
+        :param max_concurrency: most requests in flight.
+        :param new_session: gives the id of each session, before its first use; by default a random one.
+        :param on_batch: told of each batch that Meta acknowledged.
+        """
+        return UserUploader(
+            self.get_conn(),
+            audience_id,
+            batch_size=batch_size,
+            max_concurrency=max_concurrency,
+            new_session=new_session or (lambda: secrets.randbelow(MAX_SESSION_ID) + 1),
+            on_batch=on_batch,
+        )
+
+    def add_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
+        """Add people at once, past the ledger: a refresh will not know them. Operators are what schedules should use.
+
+        :param audience_id: digits.
+        :param users: anything with ``__arrow_c_stream__``, columns as for the operators.
+        :param preparation: ``columns``, ``default_country``, ``transliterate``, ``hashed``, ``value_based``.
+        :raises MappingError: where the columns make no usable identifier.
+        :raises GraphError: where Meta refuses.
+        """
+        return self.sender(audience_id).add(_prepared(users, **preparation), total=_count(users))
+
+    def remove_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
+        """Remove people at once, past the ledger; parameters and errors as for :meth:`add_users`."""
+        return self.sender(audience_id).remove(_prepared(users, **preparation), total=_count(users))
+
+    def replace_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
+        """Replace everybody in an audience at once, past the ledger; parameters and errors as for :meth:`add_users`."""
+        return self.sender(audience_id).replace(_prepared(users, **preparation), total=_count(users))
+
+    @cached_property
+    def _api(self) -> GraphApi:
+        credentials = self.credentials
+        api = GraphApi(
+            access_token=credentials.access_token,
+            app_id=credentials.app_id,
+            app_secret=credentials.app_secret,
+            base_url=credentials.base_url,
+            api_version=self._api_version or credentials.api_version,
+            timeout=credentials.timeout or DEFAULT_TIMEOUT,
+            proxies=credentials.proxies,
+        )
+        proof = api.appsecret_proof
+        if proof:
+            mask_secret(proof)
+        return api
+
+    @cached_property
+    def _audiences(self) -> Audiences:
+        return Audiences(self.get_conn())
+
+    @property
+    def _account_or_none(self) -> str | None:
+        return account_number(self._ad_account_id) if self._ad_account_id else self.credentials.ad_account_id
+
+    def _read_credentials(self) -> Credentials:
+        try:
+            return from_connection(self.get_connection(self.fbca_conn_id))
+        except AirflowNotFoundException:
+            found = from_environment() if self.fbca_conn_id == self.default_conn_name else None
+        if found is None:
+            raise ConnectionFieldsError(
+                f"There is no connection '{self.fbca_conn_id}' to Meta.",
+                fields=("access_token",),
+                remedy=(
+                    "Add one of type 'Facebook Custom Audiences' in Admin > Connections with the access token as "
+                    f"password, or set AIRFLOW_CONN_{self.fbca_conn_id.upper()}"
+                    + (
+                        f", or {', '.join(ENVIRONMENT.values())}."
+                        if self.fbca_conn_id == self.default_conn_name
+                        else "."
+                    )
+                ),
+            )
+        return found
+
+    def _require_terms(self, account_id: str) -> None:
+        if self._audiences.terms_accepted(account_id) is False:
+            raise GraphTermsError(
+                f"The Custom Audience terms are not accepted for ad account {account_id}.",
+                remedy=f"A person (no system user) of its business accepts them at {_terms_page(account_id)}",
+            )
+
+    def _findings(self) -> Iterator[tuple[bool, str]]:
+        """Yield what a test of the connection finds: whether it is good, and the words for it."""
+        me = self.get_conn().call("GET", ("me",), {"fields": "id,name"}).json()
+        yield True, f"Token of {me.get('name', 'an unnamed user')} ({me.get('id')})."
+        try:
+            token = self._audiences.token_info()
+        except GraphError as error:
+            yield True, f"Its permissions and end are not known: {error}"
+        else:
+            granted = _PERMISSION in token.get("scopes", ())
+            yield granted, f"{_PERMISSION} is {'granted' if granted else 'missing: create a token with it'}."
+            yield _ending(token.get("expires_at"))
+        if self._account_or_none is None:
+            yield True, "No ad account is set: audiences can be refreshed but not created."
+            return
+        account = self.get_conn().call("GET", (f"act_{self.account_id}",), {"fields": "name"}).json()
+        yield True, f"Ad account {self.account_id} ({account.get('name', 'unnamed')})."
+        accepted = self._audiences.terms_accepted(self.account_id)
+        yield (
+            accepted is not False,
+            "Custom Audience terms are accepted."
+            if accepted
+            else f"Custom Audience terms are not accepted: a person must, at {_terms_page(self.account_id)}",
+        )
+
+
+def _prepared(
+    users: object,
+    *,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    default_country: str | None = None,
+    transliterate: bool = False,
+    hashed: Mapping[str, bool] | None = None,
+    value_based: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    with open_arrow(users) as source:
+        preparer = Preparer(
+            resolve_mapping(source.names, columns),
+            default_country=default_country,
+            transliterate=transliterate,
+            hashed=hashed,
+            value_based=value_based,
+        )
+        for batch in source.batches():
+            yield preparer.prepare(batch)
+
+
+def _count(users: object) -> int:
+    """Return how many rows there are where that is known before reading them, else 0."""
+    return int(getattr(users, "num_rows", 0))
+
+
+def _ending(expires_at: object) -> tuple[bool, str]:
+    if not expires_at:
+        return True, "The token never expires."
+    end = datetime.fromtimestamp(int(str(expires_at)), tz=UTC)
+    return end > datetime.now(UTC), f"The token ends {end:%Y-%m-%d %H:%M} UTC."
+
+
+def _terms_page(account_id: str) -> str:
+    return f"https://business.facebook.com/ads/manage/customaudiences/tos/?act={account_id}"

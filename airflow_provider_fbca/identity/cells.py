@@ -1,0 +1,176 @@
+"""Arrow columns of any type to text: the same text that a person would write for the value.
+
+Warehouses hand out phones as floats, ids as decimals and birthdays as timestamps; all must hash like the clean text.
+No message quotes a cell, and Arrow's own exceptions do, so none of them is let through or chained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from airflow_provider_fbca.exceptions import UsersError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Beyond these a float cannot tell a whole number from the next one, so that an id is lost already.
+_EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of one column as text.
+
+    :param texts: Arrow ``string`` array, null where the cell is.
+    :param inexact: Arrow ``bool`` array without nulls, true where a float is too large to be an exact whole number;
+        None where no cell is.
+    """
+
+    texts: pa.Array
+    inexact: pa.Array | None = None
+
+
+def read_cells(column: pa.Array, *, name: str, first_row: int) -> Cells:
+    """Give a column as text.
+
+    Whole floats and decimals print without fraction or exponent, dates and timestamps as ISO with the day that the
+    column shows (of a zoned timestamp: the day in its zone), booleans as ``true`` and ``false``, UUIDs in their usual
+    form, bytes as the UTF-8 that they are, and 32 bytes that are no UTF-8 as the hex digits of a digest.
+
+    :param column: an array of any type.
+    :param name: the column's name, for messages.
+    :param first_row: rows that came before this batch, for messages.
+    :raises UsersError: the type has no text (lists, structs, maps, durations), or bytes are neither UTF-8 nor a digest.
+    """
+    try:
+        return _read(column, name, first_row)
+    except pa.ArrowException as error:
+        kind = type(error).__name__
+    raise UsersError(
+        f"Column {name!r} of type {column.type} cannot be read as text ({kind}, in the batch that begins at row"
+        f" {first_row + 1}).",
+        remedy="Cast it to text in the query.",
+    )
+
+
+def _read(column: pa.Array, name: str, first_row: int) -> Cells:
+    kind = column.type
+    if pt.is_string(kind):
+        return Cells(column)
+    if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind) or isinstance(column, pa.ExtensionArray):
+        return _read_wrapped(column, name, first_row)
+    if pt.is_floating(kind):
+        return _read_floats(column)
+    if _is_binary(kind):
+        return Cells(_bytes_as_text(column, name, first_row))
+    for matches, as_text in _WRITERS:
+        if matches(kind):
+            return Cells(as_text(column))
+    raise UsersError(
+        f"Column {name!r} has the type {kind}, which holds no identifier.",
+        remedy="Cast it to text in the query, or leave it out of `columns`.",
+    )
+
+
+def _read_wrapped(column: pa.Array, name: str, first_row: int) -> Cells:
+    if isinstance(column, pa.ExtensionArray):
+        return _read_extension(column, name, first_row)
+    if pt.is_run_end_encoded(column.type):
+        return _read(pc.run_end_decode(column), name, first_row)
+    values = _read(column.dictionary, name, first_row)
+    inexact = None if values.inexact is None else values.inexact.take(column.indices).fill_null(False)
+    return Cells(values.texts.take(column.indices), inexact)
+
+
+def _read_extension(column: pa.ExtensionArray, name: str, first_row: int) -> Cells:
+    kind = column.type.extension_name
+    if kind == "arrow.uuid":
+        texts = [None if cell is None else str(UUID(bytes=cell)) for cell in column.storage.to_pylist()]
+        return Cells(pa.array(texts, pa.string()))
+    if kind == "arrow.bool8":
+        return Cells(column.storage.cast(pa.bool_()).cast(pa.string()))
+    return _read(column.storage, name, first_row)
+
+
+def _read_floats(column: pa.Array) -> Cells:
+    limit = _EXACT_BELOW[column.type.bit_width]
+    numbers = column.cast(pa.float64())
+    whole = pc.equal(pc.floor(numbers), numbers)
+    exact = pc.less(pc.abs(numbers), limit)
+    as_whole = pc.if_else(pc.and_(whole, exact), numbers, None).cast(pa.int64()).cast(pa.string())
+    texts = pc.coalesce(as_whole, _shortest_decimals(column))
+    inexact = pc.invert(exact).fill_null(False)
+    return Cells(pc.if_else(pc.is_nan(numbers), None, texts), inexact if pc.any(inexact).as_py() else None)
+
+
+def _shortest_decimals(column: pa.Array) -> pa.Array:
+    if column.type.bit_width == 16:  # noqa: PLR2004 - Arrow writes half floats nowhere
+        column = column.cast(pa.float32())
+    return column.cast(pa.string())
+
+
+def _decimals_as_text(column: pa.Array) -> pa.Array:
+    texts = column.cast(pa.string())
+    if pc.any(pc.match_substring(texts, "E")).as_py():  # as Arrow writes the very small, and any negative scale
+        texts = pa.array([None if cell is None else format(cell, "f") for cell in column.to_pylist()], pa.string())
+    return pc.replace_substring_regex(texts, r"^(-?\d+)(?:\.0*|(\.\d*?)0*)$", r"\1\2")
+
+
+def _timestamps_as_text(column: pa.Array) -> pa.Array:
+    if column.type.tz is not None:
+        column = pc.local_timestamp(column)
+    return column.cast(pa.string())
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind) or pt.is_binary_view(kind)
+    )
+
+
+def _bytes_as_text(column: pa.Array, name: str, first_row: int) -> pa.Array:
+    if pt.is_fixed_size_binary(column.type) and column.type.byte_width == _DIGEST_BYTES:
+        return pa.array([None if cell is None else cell.hex() for cell in column.to_pylist()], pa.string())
+    try:
+        return column.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowException:
+        pass  # some cell is no UTF-8: look at each
+    texts: list[str | None] = []
+    for row, cell in enumerate(column.to_pylist(), first_row + 1):
+        texts.append(None if cell is None else _one_as_text(cell))
+        if cell is not None and texts[-1] is None:
+            raise UsersError(
+                f"Column {name!r} of type {column.type} holds bytes in row {row} that are no UTF-8 text.",
+                remedy="Cast it to text in the query.",
+            )
+    return pa.array(texts, pa.string())
+
+
+def _one_as_text(cell: bytes) -> str | None:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return cell.hex() if len(cell) == _DIGEST_BYTES else None
+
+
+def _as_string(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string())
+
+
+_WRITERS: tuple[tuple[Callable[[Any], bool], Callable[[pa.Array], pa.Array]], ...] = (
+    (pt.is_null, _as_string),
+    (pt.is_large_string, _as_string),
+    (pt.is_string_view, _as_string),
+    (pt.is_integer, _as_string),
+    (pt.is_boolean, _as_string),
+    (pt.is_date, _as_string),
+    (pt.is_decimal, _decimals_as_text),
+    (pt.is_timestamp, _timestamps_as_text),
+)

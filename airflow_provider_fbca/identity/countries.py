@@ -1,0 +1,153 @@
+"""COUNTRY: ISO 3166-1 alpha-2, lower-case, from codes and from names in English and in the country's own languages.
+
+Source:
+https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/guides/custom-audiences
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+
+from airflow_provider_fbca.identity.outcome import Blank, Context
+from airflow_provider_fbca.identity.text import fold
+
+# Kosovo has no ISO code; this one is reserved for users of the standard, and CLDR and libphonenumber use it.
+_KOSOVO = "XK"
+
+# Names in wide use that the tables of pycountry and babel do not list, or list no more.
+_OTHER_NAMES = {
+    "UK": "gb",
+    "Great Britain": "gb",
+    "Britain": "gb",
+    "Wales": "gb",
+    "Turkey": "tr",
+    "Ivory Coast": "ci",
+    "Burma": "mm",
+    "Myanmar": "mm",
+    "Macedonia": "mk",
+    "Swaziland": "sz",
+    "Holland": "nl",
+    "Hong Kong": "hk",
+    "Macau": "mo",
+    "Cape Verde": "cv",
+    "Palestine": "ps",
+}
+
+
+def normalise_country(text: str, context: Context) -> str | Blank:  # noqa: ARG001 - all rules take both
+    """Give a country's two-letter code.
+
+    :param text: one trimmed cell that is no placeholder: a code of two or three letters, or a name.
+    :param context: not used.
+    """
+    word = fold(text)
+    code = _codes().get(word) or _english_names().get(word) or _own_names().get(word)
+    return code or Blank.UNKNOWN_COUNTRY
+
+
+def country_of_digest(digest: str) -> str | None:
+    """Give the country whose code has this SHA-256 digest, so that hashed countries tell phones and ZIP codes theirs.
+
+    :param digest: 64 lower-case hex digits.
+    """
+    return _digests().get(digest)
+
+
+@cache
+def territories_of_the_us() -> frozenset[str]:
+    """Give the countries by ISO that are territories of the United States, and use its states and ZIP codes."""
+    return frozenset(part.local_code for part in parts_of("US") if part.kind == "Outlying area")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A state, province or the like, of ISO 3166-2.
+
+    :param code: its whole code, ``US-CA``.
+    :param name: its English name.
+    :param kind: what the standard calls it, ``State`` for instance.
+    """
+
+    code: str
+    name: str
+    kind: str
+
+    @property
+    def local_code(self) -> str:
+        """The code without the country's, in lower case."""
+        return self.code.partition("-")[2].lower()
+
+
+@cache
+def parts_of(country: str) -> tuple[Part, ...]:
+    """Give the parts of a country.
+
+    :param country: its alpha-2 code in capitals.
+    """
+    import pycountry  # noqa: PLC0415
+
+    parts = (part for part in pycountry.subdivisions if part.country_code == country)
+    return tuple(Part(part.code, part.name, part.type) for part in parts)
+
+
+@cache
+def _codes() -> dict[str, str]:
+    import pycountry  # noqa: PLC0415 - reads its tables
+
+    codes = {_KOSOVO.lower(): _KOSOVO.lower(), "xkx": _KOSOVO.lower()}
+    for country in pycountry.countries:
+        codes[country.alpha_2.lower()] = country.alpha_2.lower()
+        codes[country.alpha_3.lower()] = country.alpha_2.lower()
+    return codes
+
+
+@cache
+def _english_names() -> dict[str, str]:
+    import pycountry  # noqa: PLC0415
+    from babel import Locale  # noqa: PLC0415
+
+    of_babel = Locale("en").territories
+    names = list(_OTHER_NAMES.items())
+    for country in pycountry.countries:
+        code = country.alpha_2.lower()
+        spellings = (country.name, getattr(country, "official_name", ""), getattr(country, "common_name", ""))
+        names += [(name, code) for name in (*spellings, of_babel.get(country.alpha_2, "")) if name]
+    names.append((of_babel[_KOSOVO], _KOSOVO.lower()))
+    # England and the others are countries to those who live there.
+    names += [(part.name, "gb") for part in parts_of("GB") if part.kind == "Country" or part.code == "GB-NIR"]
+    return _undisputed(names)
+
+
+@cache
+def _own_names() -> dict[str, str]:
+    from babel import Locale, UnknownLocaleError  # noqa: PLC0415
+    from babel.languages import get_official_languages  # noqa: PLC0415
+
+    names: list[tuple[str, str]] = []
+    codes = {code.upper() for code in _codes().values()}
+    for code in sorted(codes):
+        for language in get_official_languages(code, regional=True, de_facto=True):
+            try:
+                locale = Locale.parse(language)
+            except UnknownLocaleError:  # CLDR has no text in this language
+                continue
+            name = locale.territories.get(code)
+            if name:
+                names.append((name, code.lower()))
+    return _undisputed(names)
+
+
+def _undisputed(names: list[tuple[str, str]]) -> dict[str, str]:
+    """Keep the names that mean one country only."""
+    meanings: dict[str, set[str]] = defaultdict(set)
+    for name, code in names:
+        meanings[fold(name)].add(code)
+    return {name: next(iter(codes)) for name, codes in meanings.items() if name and len(codes) == 1}
+
+
+@cache
+def _digests() -> dict[str, str]:
+    return {hashlib.sha256(code.encode()).hexdigest(): code for code in set(_codes().values())}

@@ -1,0 +1,91 @@
+"""CT, ST and ZIP: cities, states and postal codes as Meta's guide writes them.
+
+Sources: of cities as a to z only, two-letter codes for states of the US and the first five digits of US ZIP codes,
+https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/guides/custom-audiences
+and of postal codes without dash and ``m11ae`` as the example of a British one,
+https://developers.facebook.com/documentation/ads-commerce/conversions-api/parameters/customer-information-parameters
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from airflow_provider_fbca.identity.countries import parts_of, territories_of_the_us
+from airflow_provider_fbca.identity.outcome import Blank, Context
+from airflow_provider_fbca.identity.text import ascii_digits, fold, letters_a_to_z, whole_number, without_blanks
+
+# Postal "states" of the US forces, which ISO 3166-2 and so pycountry does not list.
+_US_FORCES = ("AA", "AE", "AP")
+_US_CAPITAL = ("Washington DC", "Washington D.C.")
+
+_US_ZIP = re.compile(r"(\d{3,5})(?:-(?:\d{4})?)?", re.ASCII)
+_US_ZIP_PLUS_4 = re.compile(r"\d{7,9}", re.ASCII)
+_ZIP_PLUS_4 = re.compile(r"(\d{5})-\d{4}", re.ASCII)
+_GB_CODE = re.compile(r"(?:[a-z]{1,2}\d[a-z\d]?\d[a-z]{2}|gir0aa)", re.ASCII)
+_CA_CODE = re.compile(r"[a-z]\d[a-z]\d[a-z]\d", re.ASCII)
+_OTHER_CODE = re.compile(r"(?=[a-z]*\d)[a-z\d]{2,10}", re.ASCII)
+_NOT_IN_A_CODE = re.compile(r"[^a-z\d]+", re.ASCII)
+
+
+def normalise_city(text: str, context: Context) -> str | Blank:
+    """Give a city with everything deleted that is not one of the letters a to z, as Meta's own code does.
+
+    :param text: one trimmed cell that is no placeholder.
+    :param context: says whether to transliterate instead of deleting.
+    """
+    return letters_a_to_z(text, transliterate=context.transliterate) or Blank.NO_LETTERS
+
+
+def normalise_state(text: str, context: Context) -> str | Blank:
+    """Give the two-letter code of a state of the US or a province of Canada, the cleaned name of any other state.
+
+    :param text: one trimmed cell that is no placeholder: a code or a name.
+    :param context: gives the country; without one, codes and names of the US and Canada are taken as such.
+    """
+    country = "us" if context.country in territories_of_the_us() else context.country
+    if country in {"us", "ca"}:
+        return _state_codes(country).get(fold(text), Blank.UNKNOWN_STATE)
+    if country is None and (code := _state_codes("us").get(fold(text)) or _state_codes("ca").get(fold(text))):
+        return code
+    return letters_a_to_z(text, transliterate=context.transliterate) or Blank.NO_LETTERS
+
+
+@cache
+def _state_codes(country: str) -> dict[str, str]:
+    codes: dict[str, str] = {}
+    for part in parts_of(country.upper()):
+        codes |= dict.fromkeys((part.local_code, fold(part.code), fold(part.name)), part.local_code)
+    if country == "us":
+        codes |= {code.lower(): code.lower() for code in _US_FORCES}
+        codes |= {fold(name): "dc" for name in _US_CAPITAL}
+        codes[fold("US Virgin Islands")] = codes[fold("Virgin Islands")] = "vi"
+    return codes
+
+
+def normalise_postal_code(text: str, context: Context) -> str | Blank:
+    """Give a postal code in lower case without white space and dashes, cut to five digits in the US.
+
+    :param text: one trimmed cell that is no placeholder.
+    :param context: gives the country; without one, only a ZIP+4 with its dash is known to be of the US.
+    """
+    code = without_blanks(whole_number(ascii_digits(text).lower()))
+    country = context.country
+    if country == "us" or country in territories_of_the_us():
+        return _us_zip(code)
+    if country is None and (zip_plus_4 := _ZIP_PLUS_4.fullmatch(code)):
+        return zip_plus_4[1]
+    code = _NOT_IN_A_CODE.sub("", code)
+    form = {"gb": _GB_CODE, "ca": _CA_CODE}.get(country or "", _OTHER_CODE)
+    return code if form.fullmatch(code) else Blank.NOT_A_POSTAL_CODE
+
+
+def _us_zip(code: str) -> str | Blank:
+    """Give five digits, with the leading zeros that numbers lose put back."""
+    if match := _US_ZIP.fullmatch(code):
+        digits = match[1].zfill(5)
+    elif _US_ZIP_PLUS_4.fullmatch(code):
+        digits = code.zfill(9)[:5]
+    else:
+        return Blank.NOT_A_POSTAL_CODE
+    return digits if digits.strip("0") else Blank.NOT_A_POSTAL_CODE

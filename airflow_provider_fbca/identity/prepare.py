@@ -1,0 +1,213 @@
+"""From record batches of a query to record batches of what Meta matches on.
+
+A cell goes through one plain rule, :func:`~airflow_provider_fbca.identity.rule.identify`. Batches apply it to the
+distinct cells of a column only, and fast paths over whole Arrow columns stand in for it where they are sure to agree.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_provider_fbca.exceptions import MappingError, OptionsError
+from airflow_provider_fbca.identity.columns import USABLE, Distinct, KeyColumn, Reader, digests_of, small
+from airflow_provider_fbca.identity.contexts import Contexts
+from airflow_provider_fbca.identity.countries import normalise_country
+from airflow_provider_fbca.identity.keys import KEYS, FastPath, Key
+from airflow_provider_fbca.identity.outcome import Blank, Context
+from airflow_provider_fbca.identity.report import PrepareReport
+from airflow_provider_fbca.identity.rule import Outcome, identify
+from airflow_provider_fbca.identity.verdicts import REJECTS_SCHEMA, count, judge_rows, tell_rejects
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_fbca.identity.mapping import ColumnMapping, Source
+
+__all__ = ["REJECTS_SCHEMA", "Preparer"]
+
+# Outcomes kept for each key, and dropped together when so many have come: some 15 MB.
+_REMEMBERED = 1 << 16
+
+
+class Preparer:
+    """Prepares record batches, one after the other, and counts what it leaves out.
+
+    Not safe for several threads at once; each may have its own.
+
+    :param mapping: which columns feed which keys.
+    :param default_country: the country of rows that name none: a code or a name; needed for phone numbers without
+        country code, and used by ST and ZIP.
+    :param transliterate: spell names, cities and states with the letters a to z. Off, names keep letters of every
+        script and cities and states lose what is not a to z, as in Meta's own code.
+    :param hashed: key to True where its cells must be SHA-256 digests (64 hex digits, or 32 bytes), and to False where
+        they never are. For other keys any cell of 64 hex digits counts as a digest.
+    :param value_based: whether the audience is value-based. Then LOOKALIKE_VALUE is needed, and rows without a usable
+        one are rejected; else it is left out though a column has it.
+    :raises OptionsError: an option has an impossible value or does not fit the mapping.
+    :raises MappingError: the audience is value-based and no column feeds LOOKALIKE_VALUE.
+    """
+
+    #: Schema of what :meth:`prepare` gives: a field for each key, ``binary(32)`` for hashed ones.
+    schema: pa.Schema
+    #: Counts so far.
+    report: PrepareReport
+
+    def __init__(
+        self,
+        mapping: ColumnMapping,
+        *,
+        default_country: str | None = None,
+        transliterate: bool = False,
+        hashed: Mapping[str, bool] | None = None,
+        value_based: bool = False,
+    ) -> None:
+        self._mapping = mapping
+        self._value_based = value_based
+        self._keys = _keys_to_send(mapping, value_based)
+        self._hashed = _hashed_by_key(hashed or {}, self._keys)
+        self._contexts = Contexts(_country_option(default_country), transliterate)
+        self._memos: dict[tuple[str, bool], dict[tuple[str, int], Outcome]] = {}
+        self.schema = pa.schema([pa.field(key.name, key.type) for key in self._keys])
+        self.report = PrepareReport(key.name for key in self._keys)
+
+    def prepare(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give the usable rows of a batch, in their order, with one column for each key.
+
+        :param batch: rows with at least the mapped columns, of any Arrow type that has a text.
+        :return: a batch of :attr:`schema`; a blank cell is null.
+        :raises UsersError: a mapped column is missing, or its type or bytes are no text.
+        """
+        columns, verdicts = self._judge(batch)
+        return self._keep(columns, verdicts)
+
+    def prepare_with_rejects(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """Do as :meth:`prepare`, and tell where each unusable cell and each rejected row is.
+
+        :param batch: as for :meth:`prepare`.
+        :return: the prepared batch, and a batch of ``row`` (int64, counted from 1 over all batches), ``key`` (string,
+            null where the reason is that of the whole row) and ``reason`` (string), in the order of rows.
+        :raises UsersError: as for :meth:`prepare`.
+        """
+        first_row = self.report.rows_in
+        columns, verdicts = self._judge(batch)
+        return self._keep(columns, verdicts), tell_rejects(columns, verdicts, first_row)
+
+    def _judge(self, batch: pa.RecordBatch) -> tuple[dict[str, KeyColumn], pa.Array]:
+        """Read every key's column, decide on every row, and count both."""
+        reader = Reader(batch, first_row=self.report.rows_in)
+        countries = self._countries(reader)
+        columns = {key.name: self._column(key, reader, countries) for key in self._keys}
+        verdicts = judge_rows(columns, batch.num_rows, value_based=self._value_based)
+        count(self.report, columns, verdicts)
+        return columns, verdicts
+
+    def _keep(self, columns: Mapping[str, KeyColumn], verdicts: pa.Array) -> pa.RecordBatch:
+        prepared = pa.RecordBatch.from_arrays([column.values for column in columns.values()], schema=self.schema)
+        return prepared.filter(pc.equal(verdicts, small(USABLE)))
+
+    def _countries(self, reader: Reader) -> pa.Array:
+        """Give each row's context number: that of its COUNTRY cell, else that of the default country."""
+        told = pa.nulls(reader.rows, pa.int32())
+        for source in self._mapping.sources.get("COUNTRY", ()):
+            cells = reader.distinct(source.column)
+            numbers = [self._contexts.number_of(text) for text in cells.texts.to_pylist()]
+            told = _first_readable(told, pa.array(numbers, pa.int32()).take(cells.indices))
+        return told.fill_null(Contexts.DEFAULT)
+
+    def _column(self, key: Key, reader: Reader, countries: pa.Array) -> KeyColumn:
+        """Give one key's cells, each from the first of the key's columns that has a usable one."""
+        found = (self._of_source(key, source, reader, countries) for source in self._mapping.sources[key.name])
+        return reduce(KeyColumn.or_else, found)
+
+    def _of_source(self, key: Key, source: Source, reader: Reader, countries: pa.Array) -> KeyColumn:
+        cells = reader.distinct(source.column)
+        if key.by_country:
+            column = self._by_country(key, cells, countries)
+        elif key.plain and not self._hashed.get(key.name):
+            column = self._by_fast_path(key, cells, key.plain)
+        else:
+            column = self._by_rule(key, cells.texts, whole_date=source.role == "whole_date").spread(cells.indices)
+        return column if cells.inexact is None or key.name == "LOOKALIKE_VALUE" else column.without(cells.inexact)
+
+    def _by_country(self, key: Key, cells: Distinct, countries: pa.Array) -> KeyColumn:
+        """Apply the rule to the distinct pairs of a text and a country."""
+        contexts = len(self._contexts)
+        numbered = pc.add(pc.multiply(cells.indices.cast(pa.int64()), contexts), countries.cast(pa.int64()))
+        pairs = numbered.dictionary_encode()
+        texts = cells.texts.to_pylist()
+        split = (divmod(pair, contexts) for pair in pairs.dictionary.to_pylist())
+        outcomes = self._outcomes(key, [(texts[text], context) for text, context in split], whole_date=False)
+        return KeyColumn.of_outcomes(key, outcomes).spread(pairs.indices)
+
+    def _by_fast_path(self, key: Key, cells: Distinct, plain: FastPath) -> KeyColumn:
+        """Let the fast path decide what it can, and the rule the rest."""
+        decided = plain(cells.texts)
+        left = pc.is_null(decided)
+        by_rule = self._by_rule(key, cells.texts.filter(left), whole_date=False)
+        values = pc.replace_with_mask(digests_of(decided) if key.hashed else decided, left, by_rule.values)
+        reasons = pc.replace_with_mask(pa.repeat(small(USABLE), len(decided)), left, by_rule.reasons)
+        return KeyColumn(values, reasons).spread(cells.indices)
+
+    def _by_rule(self, key: Key, texts: pa.Array, *, whole_date: bool) -> KeyColumn:
+        cells = [(text, Contexts.DEFAULT) for text in texts.to_pylist()]
+        return KeyColumn.of_outcomes(key, self._outcomes(key, cells, whole_date=whole_date))
+
+    def _outcomes(self, key: Key, cells: list[tuple[str, int]], *, whole_date: bool) -> list[Outcome]:
+        """Apply the rule to distinct cells, each a text and the number of its context, remembering what recurs."""
+        memo = self._memos.setdefault((key.name, whole_date), {})
+        hashed = self._hashed.get(key.name)
+        outcomes = []
+        for cell in cells:
+            outcome = memo.get(cell)
+            if outcome is None:
+                text, context = cell
+                outcome = identify(key, text, self._contexts[context], hashed=hashed, whole_date=whole_date)
+                if len(memo) >= _REMEMBERED:
+                    memo.clear()
+                memo[cell] = outcome
+            outcomes.append(outcome)
+        return outcomes
+
+
+def _keys_to_send(mapping: ColumnMapping, value_based: bool) -> list[Key]:
+    if value_based and "LOOKALIKE_VALUE" not in mapping.keys:
+        raise MappingError(
+            "The audience is value-based and no column feeds LOOKALIKE_VALUE.",
+            remedy="Map a column of numbers, zero or more, to LOOKALIKE_VALUE.",
+        )
+    return [KEYS[name] for name in mapping.keys if value_based or name != "LOOKALIKE_VALUE"]
+
+
+def _hashed_by_key(hashed: Mapping[str, bool], keys: Sequence[Key]) -> dict[str, bool]:
+    by_name = {name.strip().upper(): told for name, told in hashed.items()}
+    known = {key.name: key.hashed for key in keys}
+    for name, told in by_name.items():
+        if name not in known:
+            in_use = f"The keys in use are {', '.join(known)}."
+            raise OptionsError(f"`hashed` names {name!r}, which no column feeds.", remedy=in_use)
+        if told and not known[name]:
+            raise OptionsError(f"`hashed` names {name}, which Meta takes unhashed only.", remedy="Leave it out.")
+    return by_name
+
+
+def _country_option(country: str | None) -> str | None:
+    if country is None:
+        return None
+    code = normalise_country(country, Context())
+    if isinstance(code, Blank):
+        raise OptionsError(
+            f"`default_country` is {country!r}, which is no country.",
+            remedy="Give an ISO 3166-1 code of two letters, 'DE' for instance.",
+        )
+    return code
+
+
+def _first_readable(first: pa.Array, second: pa.Array) -> pa.Array:
+    """Give the first column's country numbers where readable, else the second's, else whichever is not blank."""
+    of_first = pc.greater(first, Contexts.UNREADABLE).fill_null(False)
+    of_second = pc.greater(second, Contexts.UNREADABLE).fill_null(False)
+    return pc.if_else(of_first, first, pc.if_else(of_second, second, pc.coalesce(first, second)))

@@ -1,0 +1,229 @@
+"""The ledger of one audience: its entries, what they add up to, and the writing of a new one.
+
+An entry is a snapshot and its markers, named ``<sequence>-<token>``. The files of an audience lie flat in one folder,
+so that one listing tells all:
+
+    0000000007-9f2c41d0.rows.parquet       the rows (deleted when the entry is retired)
+    0000000007-9f2c41d0.open.json          rows of it may be in the audience from here on
+    0000000007-9f2c41d0.session-42.json    a session id, noted before its first use
+    0000000007-9f2c41d0.settled.json       all of it is done
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_fbca.exceptions import LedgerError
+from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, SettledMarker
+from airflow_provider_fbca.ledger.snapshot import Snapshot
+from airflow_provider_fbca.ledger.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_fbca.ledger.store import StorePath
+    from airflow_provider_fbca.ledger.workdir import WorkDir
+
+_ROWS, _OPEN, _SETTLED, _SESSION = "rows.parquet", "open.json", "settled.json", "session-"
+_RESTORE = "Restore the ledger's folder from a backup; without it nobody knows who is in the audience."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry that was opened.
+
+    :param id: ``<sequence>-<token>``.
+    :param opened: None where the marker is unreadable.
+    :param settled: None where the entry is open, or its marker unreadable.
+    :param has_rows: whether its snapshot is there.
+    """
+
+    id: str
+    opened: OpenMarker | None
+    settled: SettledMarker | None
+    has_rows: bool
+
+    @property
+    def adds(self) -> bool:
+        """Whether its rows may be in the audience; an unreadable marker is taken for an addition."""
+        return self.opened is None or self.opened.kind != "remove"
+
+    @property
+    def digest(self) -> str | None:
+        """What the snapshot file's digest must be, None where the marker cannot tell."""
+        return self.opened.digest if self.opened else None
+
+
+@dataclass(frozen=True)
+class History:
+    """All that the ledger knows of an audience at one moment.
+
+    :param entries: every entry that was opened, in sequence.
+    :param missing: ids that markers name and that have no marker here.
+    """
+
+    entries: tuple[Entry, ...]
+    missing: frozenset[str]
+
+    @property
+    def retired(self) -> frozenset[str]:
+        """Ids that a settled entry supersedes, whether their files are still here or not."""
+        settled = (entry.settled for entry in self.entries if entry.settled)
+        return frozenset(superseded for marker in settled for superseded in marker.supersedes)
+
+    @property
+    def outstanding(self) -> tuple[Entry, ...]:
+        """Entries not retired, removals among them."""
+        retired = self.retired
+        return tuple(entry for entry in self.entries if entry.id not in retired)
+
+    @property
+    def exposure(self) -> tuple[Entry, ...]:
+        """Entries whose rows may be in the audience (rule L4)."""
+        return tuple(entry for entry in self.outstanding if entry.adds)
+
+    @property
+    def began_empty(self) -> bool | None:
+        """Whether the audience had never been filled when its first entry was opened; None without an entry."""
+        if not self.entries:
+            return None
+        first = self.entries[0].opened
+        return first is not None and first.audience_was_empty
+
+    def unknown_of(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return those of some entry ids that this ledger has never heard of."""
+        known = {entry.id for entry in self.entries} | self.retired
+        return tuple(sorted(set(ids) - known))
+
+
+class AudienceLedger:
+    """The ledger of one audience.
+
+    :param root: folder of the whole ledger, a path object with universal_pathlib's interface.
+    :param audience_id: digits; names the folder below.
+    """
+
+    def __init__(self, root: StorePath, audience_id: str) -> None:
+        self.audience_id = audience_id
+        self._store = Store(root.joinpath(audience_id))
+
+    @property
+    def uri(self) -> str:
+        """Address of the audience's folder."""
+        return self._store.uri
+
+    def history(self) -> History:
+        """Read what the ledger knows.
+
+        :raises LedgerError: where the store cannot be read.
+        """
+        names = self._store.names()
+        markers = self._store.read([name for name in names if name.endswith((_OPEN, _SETTLED))])
+        present = set(names)
+        entries = tuple(
+            Entry(
+                id=entry_id,
+                opened=OpenMarker.from_json(markers[_name(entry_id, _OPEN)]),
+                settled=SettledMarker.from_json(markers.get(_name(entry_id, _SETTLED), b"")),
+                has_rows=_name(entry_id, _ROWS) in present,
+            )
+            for entry_id in _ids_with(names, _OPEN)
+        )
+        return History(entries, _missing(entries))
+
+    def fetch(self, entry: Entry, workdir: WorkDir) -> Snapshot:
+        """Copy the snapshot of an entry into the task's folder and check it.
+
+        :raises LedgerError: where it is missing, damaged or unreadable.
+        """
+        if not entry.has_rows:
+            raise LedgerError(f"The snapshot of ledger entry {entry.id} is missing in {self.uri}.", remedy=_RESTORE)
+        path = workdir.file(_name(entry.id, _ROWS))
+        if not path.exists():
+            self._store.fetch(path.name, path)
+        snapshot = Snapshot.read(path)
+        if entry.digest not in {None, snapshot.digest()}:
+            raise LedgerError(
+                f"The snapshot of ledger entry {entry.id} in {self.uri} is not the file that was written.",
+                remedy=_RESTORE,
+            )
+        return snapshot
+
+    def begin(self, snapshot: Snapshot) -> OpenEntry:
+        """Store a snapshot under the next number, without a marker: as far as anyone knows it was never sent.
+
+        :param snapshot: of distinct rows.
+        """
+        last = max((int(name.split("-", 1)[0]) for name in self._store.names()), default=0)
+        entry_id = f"{last + 1:010d}-{secrets.token_hex(4)}"
+        digest = snapshot.digest()
+        self._store.put(_name(entry_id, _ROWS), snapshot.path)
+        return OpenEntry(self._store, entry_id, digest)
+
+    def discard_rows(self, ids: Sequence[str]) -> None:
+        """Delete the snapshots of retired entries; their markers stay as history (rule L12)."""
+        present = set(self._store.names())
+        for name in sorted({_name(entry_id, _ROWS) for entry_id in ids} & present):
+            self._store.delete(name)
+
+
+class OpenEntry:
+    """An entry that is being written by this task.
+
+    :param entry_id: its id.
+    :param digest: of its snapshot file.
+    """
+
+    def __init__(self, store: Store, entry_id: str, digest: str) -> None:
+        self._store = store
+        self.id = entry_id
+        self.digest = digest
+
+    @property
+    def uri(self) -> str:
+        """Address of the snapshot."""
+        return self._store.uri_of(_name(self.id, _ROWS))
+
+    def open(self, marker: OpenMarker) -> None:
+        """Write the ``open`` marker; only after this may a request be sent (rule L3)."""
+        self._store.create(_name(self.id, _OPEN), marker.to_json())
+
+    def new_session(self, kind: Kind) -> int:
+        """Choose a session id for Meta and note it before it is used.
+
+        :param kind: of the requests that will carry it.
+        :returns: a positive integer that JSON carries exactly everywhere (below 2**53).
+        """
+        session_id = secrets.randbelow(2**53 - 1) + 1
+        note = {"format": FORMAT, "session_id": session_id, "kind": kind, "noted_at": utc_now()}
+        self._store.create(_name(self.id, f"{_SESSION}{session_id}.json"), json.dumps(note).encode() + b"\n")
+        return session_id
+
+    def settle(self, marker: SettledMarker) -> None:
+        """Write the ``settled`` marker: one atomic write retires all that it supersedes (rule L2)."""
+        self._store.create(_name(self.id, _SETTLED), marker.to_json())
+
+
+def utc_now() -> str:
+    """Return the time as the markers write it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _name(entry_id: str, ending: str) -> str:
+    return f"{entry_id}.{ending}"
+
+
+def _ids_with(names: Sequence[str], ending: str) -> list[str]:
+    return [name.removesuffix(f".{ending}") for name in names if name.endswith(f".{ending}")]
+
+
+def _missing(entries: Sequence[Entry]) -> frozenset[str]:
+    """Return the ids that markers name, that no entry here has and no settled one supersedes."""
+    here = {entry.id for entry in entries}
+    retired = {name for entry in entries if entry.settled for name in entry.settled.supersedes}
+    named = {name for entry in entries if entry.opened for name in entry.opened.reads}
+    return frozenset(named - here - retired)

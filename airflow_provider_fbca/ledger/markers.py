@@ -1,0 +1,103 @@
+"""The small immutable JSON files that say what happened to an entry.
+
+``open`` is written before the first request: rows of the entry may be in the audience from then on. ``settled`` is
+written after the last: everything the entry stands for is done, and it names the entries that it supersedes. Unknown
+fields are ignored when reading, so a later version may add some; a change of meaning raises ``FORMAT``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+#: Version of the markers and of the folder's layout.
+FORMAT = 1
+
+Kind = Literal["upload", "remove", "refresh"]
+
+
+@dataclass(frozen=True)
+class OpenMarker:
+    """What is known when an entry is opened.
+
+    :param kind: what the entry does: its rows are added (``upload``, ``refresh``) or removed (``remove``).
+    :param strategy: of a refresh; None otherwise.
+    :param audience_id: digits.
+    :param ad_account_id: digits, as Meta gives it for the audience.
+    :param schema: the keys of the snapshot's columns.
+    :param rows: how many rows the snapshot holds.
+    :param digest: of the snapshot file.
+    :param reads: ids of the entries not retired that the plan was made from.
+    :param audience_was_empty: whether Meta said that nothing had ever been uploaded (rule L11).
+    :param retention_days: of the audience at the time, None for forever (rule L6).
+    :param owner: dag, task, run, map index and try that opened it.
+    :param opened_at: UTC, ISO 8601.
+    """
+
+    kind: Kind
+    strategy: str | None
+    audience_id: str
+    ad_account_id: str
+    schema: tuple[str, ...]
+    rows: int
+    digest: str
+    reads: tuple[str, ...]
+    audience_was_empty: bool
+    retention_days: int | None
+    owner: dict[str, str | int]
+    opened_at: str
+
+    def to_json(self) -> bytes:
+        """Return the marker's file content."""
+        return _to_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self | None:
+        """Read a marker, or return None where it is not a whole one: such an entry counts as open."""
+        found = _from_json(content)
+        try:
+            known = {name: found[name] for name in cls.__dataclass_fields__}
+        except KeyError:
+            return None
+        return cls(**known | {"schema": tuple(known["schema"]), "reads": tuple(known["reads"])})
+
+
+@dataclass(frozen=True)
+class SettledMarker:
+    """What is known when an entry is done.
+
+    :param supersedes: ids of the entries that are retired by this one (rule L2).
+    :param totals: counts of the run, for a person to read.
+    :param settled_at: UTC, ISO 8601.
+    """
+
+    supersedes: tuple[str, ...]
+    settled_at: str
+    totals: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return the marker's file content."""
+        return _to_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self | None:
+        """Read a marker, or return None where it is not a whole one: such an entry counts as open."""
+        found = _from_json(content)
+        try:
+            return cls(tuple(found["supersedes"]), found["settled_at"], dict(found["totals"]))
+        except (KeyError, TypeError):
+            return None
+
+
+def _to_json(content: dict[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT} | content, indent=1).encode() + b"\n"
+
+
+def _from_json(content: bytes) -> dict[str, Any]:
+    """Return the object of a marker of this format, empty where it is anything else."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}

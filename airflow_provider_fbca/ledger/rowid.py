@@ -1,0 +1,68 @@
+"""A short fixed-size name for each row of identifiers, equal exactly when the rows are.
+
+Rows are compared by these 16 bytes instead of by up to seventeen cells, which keeps distinct and difference in memory.
+A row's id is the sum, in two lanes of 64 bits, of its cells' SHA-256 digests, each times an odd constant of its key.
+The digests are evenly spread, so two rows meet by chance once in 2**128 pairs. A blank adds nothing: a column that is
+not there is a column of blanks (rule S2), and so a schema that grows or shrinks is a plain difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    Lanes = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+
+#: Cells that describe a row without saying who it is: a change of them is an addition, not another row (rule S2).
+NOT_IDENTITY = frozenset(
+    {
+        "LOOKALIKE_VALUE",
+        "DATA_PROCESSING_OPTIONS",
+        "DATA_PROCESSING_OPTIONS_COUNTRY",
+        "DATA_PROCESSING_OPTIONS_STATE",
+    }
+)
+DIGEST = pa.binary(32)
+ROW_ID = pa.binary(16)
+
+
+def row_ids(batch: pa.RecordBatch) -> pa.Array:
+    """Return the id of each row.
+
+    :param batch: columns named by key, hashed ones as ``binary(32)``, plain ones as ``string``; null is blank.
+    :returns: ``binary(16)``, one per row, never null.
+    """
+    lanes = np.zeros((batch.num_rows, 2), dtype=np.uint64)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name not in NOT_IDENTITY:
+            lanes += _digests(column) * _constants(name)
+    return pa.FixedSizeBinaryArray.from_buffers(ROW_ID, batch.num_rows, [None, pa.py_buffer(lanes)])
+
+
+def _digests(column: pa.Array) -> Lanes:
+    """Return the first 16 bytes of each cell's digest as two integers, zeros for a blank."""
+    if column.type != DIGEST:
+        column = _hashed(column)
+    filled = column if column.null_count == 0 else pc.fill_null(column, bytes(32))
+    start = filled.offset * 32
+    raw = np.frombuffer(filled.buffers()[1], dtype=np.uint8, count=len(filled) * 32, offset=start)
+    lanes: Lanes = raw.reshape(len(filled), 32)[:, :16].copy().view("<u8")
+    return lanes
+
+
+def _hashed(column: pa.Array) -> pa.Array:
+    cells = (None if text is None else hashlib.sha256(text.encode()).digest() for text in column.to_pylist())
+    return pa.array(cells, DIGEST)
+
+
+@cache
+def _constants(key: str) -> Lanes:
+    """Return the two odd multipliers of a key; they are part of the ledger's format."""
+    seed = hashlib.sha256(f"fbca row id: {key}".encode()).digest()[:16]
+    return np.frombuffer(seed, dtype="<u8") | np.uint64(1)

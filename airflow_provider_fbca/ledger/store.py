@@ -1,0 +1,225 @@
+"""Files of one audience's folder: written once, whole, private, and never over another.
+
+On a local disk a file is written beside its place, synced, and linked into it, which is atomic and fails where the name
+is taken. On an object store a put is atomic by itself, and exclusive creation is the store's own (mode ``x``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+
+from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_PRIVATE_FOLDER = 0o700
+_PRIVATE_FILE = 0o600
+_COPY_CHUNK = 4 * 2**20
+
+
+class StorePath(Protocol):
+    """The part of universal_pathlib's interface that the ledger uses; Airflow's ``ObjectStoragePath`` has it."""
+
+    @property
+    def protocol(self) -> str:
+        """Scheme of the store: ``file``, ``s3``, ``gs`` ..."""
+
+    @property
+    def path(self) -> str:
+        """The path as the store's file system takes it."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+
+    def joinpath(self, *parts: str) -> Self:
+        """Return a path below."""
+
+    def open(self, mode: str = "r") -> Any:
+        """Open the file."""
+
+    def exists(self) -> bool:
+        """Tell whether something is there."""
+
+    def iterdir(self) -> Iterable[Self]:
+        """Give what is in the folder."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the file."""
+
+
+class Store:
+    """The folder of one audience.
+
+    :param folder: a path object with universal_pathlib's interface; ``ObjectStoragePath`` is one.
+    """
+
+    def __init__(self, folder: StorePath) -> None:
+        self._folder = folder
+        self._local = Path(folder.path) if _is_local(folder) else None
+
+    @property
+    def uri(self) -> str:
+        """Address of the folder, without the credentials that a path object may carry."""
+        return _uri(self._folder)
+
+    def uri_of(self, name: str) -> str:
+        """Return the address of one file in the folder."""
+        return f"{self.uri}/{name}"
+
+    def names(self) -> list[str]:
+        """Return the names of the files in the folder, sorted; none where the folder does not exist yet."""
+        with _wrapped("listed", self.uri):
+            if self._local is not None:
+                found = [path.name for path in self._local.iterdir()] if self._local.is_dir() else []
+            elif self._folder.exists():
+                found = [path.name for path in self._folder.iterdir()]
+            else:
+                found = []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def read(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the bytes of small files, fetched together where the store can.
+
+        :param names: of files that exist.
+        """
+        if self._local is not None:
+            with _wrapped("read", self.uri):
+                return {name: (self._local / name).read_bytes() for name in names}
+        if not names:
+            return {}
+        paths = {self._folder.joinpath(name).path: name for name in names}
+        with _wrapped("read", self.uri):
+            found = self._folder.fs.cat(list(paths))
+        if len(paths) == 1 and isinstance(found, bytes):
+            return {next(iter(paths.values())): found}
+        strip = self._folder.fs._strip_protocol  # noqa: SLF001 - fsspec's own way to compare its paths
+        by_path = {strip(path): name for path, name in paths.items()}
+        return {by_path[strip(path)]: content for path, content in found.items()}
+
+    def create(self, name: str, content: bytes) -> None:
+        """Write a new small file; it is there whole or not at all.
+
+        :param name: must not exist yet.
+        :raises LedgerError: where it does, or where the store refuses.
+        """
+        with _wrapped("written", self.uri_of(name)):
+            if self._local is None:
+                with self._folder.joinpath(name).open("xb") as file:
+                    file.write(content)
+                return
+            with self._beside(name) as (temporary, file):
+                file.write(content)
+                _sync(file)
+                os.link(temporary, self._local / name)
+            _sync_folder(self._local)
+
+    def put(self, name: str, source: Path) -> None:
+        """Copy a local file into the folder under a new name; readers see it whole or not at all.
+
+        :param name: unique to its writer.
+        :param source: the local file.
+        """
+        with _wrapped("written", self.uri_of(name)):
+            if self._local is None:
+                self._folder.fs.put_file(os.fspath(source), self._folder.joinpath(name).path)
+                return
+            with self._beside(name) as (temporary, file), source.open("rb") as content:
+                shutil.copyfileobj(content, file, _COPY_CHUNK)
+                _sync(file)
+                os.link(temporary, self._local / name)
+            _sync_folder(self._local)
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file of the folder to a local one, made private.
+
+        :param name: of a file that exists.
+        :param target: must not exist yet.
+        """
+        with _wrapped("read", self.uri_of(name)):
+            target.touch(mode=_PRIVATE_FILE, exist_ok=False)
+            if self._local is None:
+                self._folder.fs.get_file(self._folder.joinpath(name).path, os.fspath(target))
+            else:
+                shutil.copyfile(self._local / name, target)
+
+    def delete(self, name: str) -> None:
+        """Delete a file; that it is gone already is fine."""
+        with _wrapped("deleted", self.uri_of(name)):
+            if self._local is None:
+                self._folder.joinpath(name).unlink(missing_ok=True)
+            else:
+                (self._local / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _beside(self, name: str) -> Iterator[tuple[str, IO[bytes]]]:
+        """Give a private temporary file in the folder, removed at the end whatever happens."""
+        assert self._local is not None  # noqa: S101 - only the local branches call this
+        _make_private(self._local)
+        descriptor, temporary = tempfile.mkstemp(dir=self._local, prefix=f".{name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield temporary, file
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _is_local(folder: StorePath) -> bool:
+    return folder.protocol in {"", "file", "local"}
+
+
+def _uri(folder: StorePath) -> str:
+    path = folder.path.rstrip("/")
+    return f"file://{path}" if _is_local(folder) else f"{folder.protocol}://{path}"
+
+
+def _make_private(folder: Path) -> None:
+    """Create the folder and its missing parents for the owner alone."""
+    if not folder.is_dir():
+        if not folder.parent.is_dir():
+            _make_private(folder.parent)
+        folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _wrapped(done: str, uri: str) -> Iterator[None]:
+    """Turn what a file system raises into the ledger's errors, by class: its text may hold a signed address."""
+    failure: LedgerError | None = None
+    try:
+        yield
+    except FileExistsError:
+        failure = LedgerError(
+            f"The ledger file {uri} exists already: another run writes to this audience.",
+            remedy="Let one run at a time write to an audience (max_active_runs=1, or a pool of one slot).",
+        )
+    except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
+        failure = LedgerPlaceError(
+            f"The ledger file or folder {uri} cannot be {done}: {type(error).__name__}.",
+            remedy="Check that the store exists, that its connection may read, write and list there, and try again.",
+        )
+        failure.permanent = False
+    if failure is not None:
+        raise failure

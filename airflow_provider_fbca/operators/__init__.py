@@ -1,0 +1,1 @@
+"""Operators: what people write in DAGs."""

@@ -1,0 +1,119 @@
+"""What a task leaves in XCom: counts, ids and digests of what it sent, never a person's value or hash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_fbca.exceptions import LedgerError, OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_provider_fbca.identity import PrepareReport
+    from airflow_provider_fbca.ledger import OpenEntry, OpenMarker
+    from airflow_provider_fbca.sync import Plan, Sent
+
+
+def manifest_key(audience_id: str) -> str:
+    """Return the XCom key under which tasks leave the manifest of an audience.
+
+    It carries the audience's id, not a position: the list that a task is mapped over may change its order.
+    """
+    return f"fbca_upload:{audience_id}"
+
+
+def manifest_of(
+    entry: OpenEntry,
+    marker: OpenMarker,
+    *,
+    plan: Plan,
+    sent: Sent,
+    report: PrepareReport,
+    outstanding: Mapping[str, str | None],
+    uploaded_at: str,
+) -> dict[str, Any]:
+    """Return the manifest of an entry that was carried out.
+
+    :param outstanding: id -> digest of the entries not retired once this one is settled, this one among them.
+    :param uploaded_at: UTC, ISO 8601.
+    :returns: JSON of a few hundred bytes, whatever the number of people.
+    """
+    return {
+        "audience_id": marker.audience_id,
+        "ad_account_id": marker.ad_account_id,
+        "schema": list(marker.schema),
+        "strategy": marker.strategy,
+        "rows": plan.members,
+        "added": plan.added,
+        "removed": plan.removed,
+        "received": sent.received,
+        "invalid": sent.invalid,
+        "rejected": report.rejected,
+        "session_ids": list(sent.session_ids),
+        "entry": {"id": entry.id, "uri": entry.uri},
+        "digest": entry.digest,
+        "outstanding": [{"id": entry_id, "digest": digest} for entry_id, digest in outstanding.items()],
+        "uploaded_at": uploaded_at,
+        "run_id": str(marker.owner["run_id"]),
+    }
+
+
+def plan_report(audience_id: str, plan: Plan, report: PrepareReport) -> dict[str, Any]:
+    """Return what ``plan_only`` gives instead of a manifest: what would be done, by counts."""
+    return {
+        "plan_only": True,
+        "audience_id": audience_id,
+        "rows": plan.members,
+        "would_add": plan.added,
+        "would_remove": plan.removed,
+        "leaving": plan.leaving,
+        "present": plan.present,
+        "prepared": report.as_dict(),
+    }
+
+
+def named_entries(manifests: Iterable[Mapping[str, Any]], audience_id: str) -> dict[str, str]:
+    """Return the ledger entries that earlier manifests name, each with where it was.
+
+    :param manifests: values of earlier runs' XComs, or of ``previous_upload``.
+    :param audience_id: that they must be of.
+    :returns: entry id -> URI of its snapshot, or of the manifest's own entry for those it merely lists.
+    :raises OptionsError: for something that is no manifest, or one of another audience.
+    """
+    named: dict[str, str] = {}
+    for manifest in manifests:
+        try:
+            of, entry, outstanding = manifest["audience_id"], manifest["entry"], manifest["outstanding"]
+            found = {each["id"]: entry["uri"] for each in outstanding} | {entry["id"]: entry["uri"]}
+        except (KeyError, TypeError):
+            raise OptionsError(
+                "previous_upload is not the manifest of an upload.",
+                remedy="Pass the output of an upload or refresh task of this audience.",
+            ) from None
+        if str(of) != audience_id:
+            raise OptionsError(
+                f"previous_upload is of audience {of}, and this task writes to audience {audience_id}.",
+                remedy="Pass the output of a task of the same audience.",
+            )
+        named |= found
+    return named
+
+
+def refuse_unknown(unknown: Iterable[str], named: Mapping[str, str], ledger_uri: str) -> None:
+    """Refuse to go on where XCom or the ledger itself names entries that the ledger does not have (rule L7).
+
+    :param unknown: their ids.
+    :param named: entry id -> URI, as far as XCom tells.
+    :param ledger_uri: of the audience's folder that was looked at.
+    :raises LedgerError: where there is any.
+    """
+    missing = sorted(unknown)
+    if not missing:
+        return
+    places = sorted({named[entry_id].rpartition("/")[0] for entry_id in missing if entry_id in named} - {ledger_uri})
+    moved = f" They were written to {', '.join(places)}." if places else ""
+    raise LedgerError(
+        f"The ledger in {ledger_uri} lacks {len(missing)} entries that earlier runs wrote ({', '.join(missing[:5])}): "
+        f"people of theirs may be in the audience and could never be removed.{moved}",
+        remedy="Point ledger_uri to where the ledger is, or restore its folder from a backup.",
+    )

@@ -1,0 +1,235 @@
+"""One task's work on one audience: what the operators that send users have in common."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow.sdk import ObjectStoragePath
+
+from airflow_provider_fbca.compat import conf
+from airflow_provider_fbca.exceptions import LedgerPlaceError
+from airflow_provider_fbca.ledger import AudienceLedger, OpenMarker, RowSets, Snapshot, WorkDir, utc_now
+from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
+from airflow_provider_fbca.operators.journal import EntryJournal
+from airflow_provider_fbca.operators.manifest import (
+    manifest_key,
+    manifest_of,
+    named_entries,
+    plan_report,
+    refuse_unknown,
+)
+from airflow_provider_fbca.operators.progress import Progress
+from airflow_provider_fbca.operators.users import read_users
+from airflow_provider_fbca.sync import carry_out
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from airflow.sdk import Context
+
+    from airflow_provider_fbca.hooks.custom_audience import Audience
+    from airflow_provider_fbca.identity import PrepareReport
+    from airflow_provider_fbca.ledger import History, Kind
+    from airflow_provider_fbca.operators.base import UsersOperator
+    from airflow_provider_fbca.sync import Plan
+
+
+class AudienceRun:
+    """One try of one task: checks first, then users, plan, guards, and only then the ledger and Meta.
+
+    Entering it finds out, before any query runs, whether the ledger has a place, the connection works, the audience
+    exists and belongs to the account, and the terms are accepted. Leaving it removes the task's spill.
+
+    :param operator: whose rendered options say what to do.
+    :param context: of the task.
+    """
+
+    def __init__(self, operator: UsersOperator, context: Context) -> None:
+        self._operator = operator
+        self._context = context
+        self._ti = context["ti"]
+        self._log = operator.log
+        self._cleanup = ExitStack()
+        self._workdir = WorkDir()
+        self._history: History | None = None
+        self._report: PrepareReport | None = None
+
+    def __enter__(self) -> Self:
+        root = ledger_root(self._operator.ledger_uri)
+        self._hook = self._operator.hook
+        self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
+        self._ti.xcom_push(LINK_KEY, audience_url(self.audience.id, self.audience.account_id))
+        self._ledger = AudienceLedger(root, self.audience.id)
+        self._log.info(
+            "Audience %s of ad account %s; ledger %s.", self.audience.id, self.audience.account_id, self._ledger.uri
+        )
+        self._cleanup.enter_context(self._workdir)
+        self.sets = RowSets(self._workdir)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    @property
+    def history(self) -> History:
+        """What the ledger knew when the task first asked."""
+        if self._history is None:
+            self._history = self._ledger.history()
+        return self._history
+
+    @property
+    def began_empty(self) -> bool:
+        """Whether nothing had ever been uploaded to the audience when its ledger began, or now if it begins now."""
+        recorded = self.history.began_empty
+        return self.audience.never_filled if recorded is None else recorded
+
+    @property
+    def outstanding_ids(self) -> tuple[str, ...]:
+        """Ids of the entries that the plan was made from: those not retired, removals among them."""
+        return tuple(entry.id for entry in self.history.outstanding)
+
+    def read_users(self, *, value_based: bool) -> Snapshot:
+        """Read the source, check what it gave, and return its distinct rows.
+
+        :param value_based: whether every row needs a LOOKALIKE_VALUE.
+        """
+        source = self._operator.source.open(self._context)
+        everyone, self._report = read_users(
+            source,
+            self._operator.preparation,
+            self._workdir.file("users.parquet"),
+            value_based=value_based,
+            log=self._log,
+        )
+        self._operator.guards.check_source(usable=everyone.rows, read=self._report.rows_in)
+        distinct = self.sets.distinct(everyone, "distinct.parquet")
+        self._log.info("%s distinct rows.", f"{distinct.rows:,}")
+        return distinct
+
+    def exposure(self) -> tuple[Snapshot, ...]:
+        """Fetch the rows that may be in the audience, after making sure that no entry of them is unknown (L4, L7)."""
+        named = self._named_by_xcom()
+        unknown = {*self.history.missing, *self.history.unknown_of(tuple(named))}
+        refuse_unknown(unknown, named, self._ledger.uri)
+        entries = self.history.exposure
+        self._log.info("Ledger: %s entries, %s not retired.", len(self.history.entries), len(entries))
+        return tuple(self._ledger.fetch(entry, self._workdir) for entry in entries)
+
+    def carry_out(
+        self, plan: Plan, users: Snapshot, *, kind: Kind, strategy: str | None = None, supersedes: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Guard the plan, write it down, send it, and leave the manifest.
+
+        :param plan: from the users and, for a refresh, the exposure.
+        :param users: the snapshot to store as the entry's.
+        :param supersedes: ids of the entries that are retired when the plan is done.
+        :returns: the manifest; with ``plan_only`` a report, and nothing is stored or sent.
+        """
+        assert self._report is not None  # noqa: S101 - read_users came first
+        self._log.info("Plan: %s.", plan.describe())
+        self._operator.guards.check_plan(plan)
+        if self._operator.plan_only:
+            self._log.info("plan_only: nothing is stored or sent.")
+            return plan_report(self.audience.id, plan, self._report)
+        entry = self._ledger.begin(users)
+        marker = self._marker(users, entry.digest, kind, strategy)
+        journal = EntryJournal(entry, marker, plan, supersedes)
+        progress = Progress(self._log, plan.removed + plan.added)
+        sender = self._hook.sender(
+            self.audience.id,
+            batch_size=self._operator.batch_size,
+            max_concurrency=self._operator.max_concurrency,
+            new_session=lambda: entry.new_session(kind),
+            on_batch=lambda ack: progress.batch(ack.rows),
+        )
+        sent = carry_out(plan, journal=journal, sender=sender)
+        self._log.info(
+            "Meta acknowledged %s requests in %.0f s: %s rows received, %s entries invalid.",
+            f"{sent.requests:,}",
+            progress.seconds,
+            f"{sent.received:,}",
+            f"{sent.invalid:,}",
+        )
+        if sent.invalid:
+            self._log.warning("Meta calls %s entries invalid; they are in nobody's audience.", f"{sent.invalid:,}")
+        self._ledger.discard_rows(supersedes)
+        return self._leave(
+            manifest_of(
+                entry,
+                marker,
+                plan=plan,
+                sent=sent,
+                report=self._report,
+                outstanding=self._outstanding_without(supersedes) | {entry.id: entry.digest},
+                uploaded_at=journal.settled_at,
+            )
+        )
+
+    def _named_by_xcom(self) -> dict[str, str]:
+        """Return the entries that earlier runs' manifests name, in whatever order or form XCom gives them."""
+        given = self._operator.previous_upload
+        if given is None:
+            given = self._ti.xcom_pull(
+                task_ids=self._ti.task_id, key=manifest_key(self.audience.id), include_prior_dates=True
+            )
+        manifests: list[Any] = [given] if isinstance(given, dict) else [each for each in given or () if each]
+        return named_entries(manifests, self.audience.id)
+
+    def _marker(self, users: Snapshot, digest: str, kind: Kind, strategy: str | None) -> OpenMarker:
+        return OpenMarker(
+            kind=kind,
+            strategy=strategy,
+            audience_id=self.audience.id,
+            ad_account_id=self.audience.account_id,
+            schema=tuple(users.schema.names),
+            rows=users.rows,
+            digest=digest,
+            reads=self.outstanding_ids,
+            audience_was_empty=self.audience.never_filled,
+            retention_days=self.audience.retention_days,
+            owner={
+                "dag_id": self._ti.dag_id,
+                "task_id": self._ti.task_id,
+                "run_id": self._ti.run_id,
+                "map_index": -1 if self._ti.map_index is None else self._ti.map_index,
+                "try_number": self._ti.try_number,
+            },
+            opened_at=utc_now(),
+        )
+
+    def _outstanding_without(self, superseded: tuple[str, ...]) -> dict[str, str | None]:
+        return {entry.id: entry.digest for entry in self.history.outstanding if entry.id not in superseded}
+
+    def _leave(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Push the manifest under the audience's own key, also where the operator pushes no return value."""
+        self._ti.xcom_push(manifest_key(self.audience.id), manifest)
+        self._log.info("Manifest: %s", {name: manifest[name] for name in manifest if name not in {"schema", "digest"}})
+        return manifest
+
+
+def ledger_root(ledger_uri: str | None) -> ObjectStoragePath:
+    """Return the folder of the ledger.
+
+    :param ledger_uri: of the operator; without it ``[fbca] ledger_uri`` decides.
+    :raises LedgerPlaceError: where neither is set, or it is a path that depends on where the task runs.
+    """
+    uri = ledger_uri or conf.get("fbca", "ledger_uri", fallback=None)
+    if not uri:
+        raise LedgerPlaceError(
+            "No place for the ledger is set, and there is no default: people's hashes go where someone chose.",
+            remedy=(
+                "Set [fbca] ledger_uri in airflow.cfg, or AIRFLOW__FBCA__LEDGER_URI="
+                "s3://aws_default@bucket/fbca-ledger in the environment, or ledger_uri of the task "
+                "(file:///path is fine on one machine)."
+            ),
+        )
+    root = ObjectStoragePath(uri)
+    if root.protocol in {"", "file"} and not root.path.startswith("/"):
+        raise LedgerPlaceError(
+            f"ledger_uri {uri} is a relative path, which means another folder on every worker.",
+            remedy="Give an absolute path (file:///srv/fbca-ledger) or an object-storage URI.",
+        )
+    return root

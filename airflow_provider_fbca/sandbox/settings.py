@@ -1,0 +1,107 @@
+"""What the sandbox is made of when it starts: tokens, ad accounts and switches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+#: The access token that a sandbox accepts unless it is told otherwise.
+DEMO_TOKEN = "fbca-sandbox-token"  # noqa: S105 - it opens nothing but this sandbox
+#: The ad account of :data:`DEMO_TOKEN`.
+DEMO_AD_ACCOUNT_ID = "100000000000001"
+#: A second ad account of :data:`DEMO_TOKEN`.
+OTHER_AD_ACCOUNT_ID = "100000000000002"
+#: The app that :data:`DEMO_TOKEN` belongs to.
+DEMO_APP_ID = "200000000000001"
+#: The key that app proofs are made with.
+DEMO_APP_SECRET = "fbca-sandbox-app-secret"  # noqa: S105 - it opens nothing but this sandbox
+#: The permissions that work on audiences needs, and those that tokens in the field also carry.
+ALL_SCOPES = ("ads_management", "ads_read", "business_management")
+
+
+@dataclass(frozen=True)
+class Account:
+    """An ad account.
+
+    :param account_id: digits, without ``act_``.
+    :param name: shown by ``/me/adaccounts``.
+    :param tos_accepted: whether a person has accepted the Custom Audience terms for it.
+    """
+
+    account_id: str
+    name: str = "Sandbox ad account"
+    tos_accepted: bool = True
+
+
+@dataclass(frozen=True)
+class Token:
+    """What an access token may do.
+
+    :param accounts: ids of the ad accounts it sees, without ``act_``.
+    :param scopes: its permissions.
+    :param expires_at: when it ends on the sandbox's clock, in seconds since 1970; None is never.
+    :param user_id: whom ``/me`` names.
+    """
+
+    accounts: tuple[str, ...]
+    scopes: tuple[str, ...] = ALL_SCOPES
+    expires_at: float | None = None
+    user_id: str = "300000000000001"
+
+
+def _demo_accounts() -> tuple[Account, ...]:
+    return (Account(DEMO_AD_ACCOUNT_ID), Account(OTHER_AD_ACCOUNT_ID, name="Second sandbox ad account"))
+
+
+def _demo_tokens() -> Mapping[str, Token]:
+    return {DEMO_TOKEN: Token(accounts=(DEMO_AD_ACCOUNT_ID, OTHER_AD_ACCOUNT_ID))}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sandbox behaves; ``POST /sandbox/settings`` changes the switches while it runs.
+
+    :param accounts: the ad accounts that exist.
+    :param tokens: access token -> what it may do. Any other token is refused.
+    :param app_id: the app of all tokens.
+    :param app_secret: the key of ``appsecret_proof``.
+    :param require_proof: refuse calls without ``appsecret_proof``.
+    :param tos_accepted: False withdraws the Custom Audience terms for all accounts.
+    :param apply_delay_seconds: clock time between accepting an addition or a removal and applying it.
+    :param replace_seconds: clock time that a replace works after its last batch.
+    :param replace_fails: replaces end with status 415 and change nothing.
+    :param minimum_people: a removal that would leave fewer people is refused with 200/1870047.
+    :param unknown_calls_after_create: how many calls to a new audience fail with 803.
+    :param accept_upper_case_hashes: take upper-case hex; what Meta does is not documented.
+    :param ended_versions: API versions that answer 2635.
+    :param warned_versions: API versions that answer with ``X-Ad-Api-Version-Warning``.
+    :param empty_pages: put an empty page with a ``next`` before each page of a list.
+    :param latency_seconds: real time before each answer, so that a benchmark sees a distant server.
+    :param count_only: check the shape of uploads and count, but hold nobody, for benchmarks.
+    :param max_body_bytes: larger bodies get an HTML page with status 413.
+    :param spool_dir: folder of the temporary files that hold large audiences' rows; the system's by default.
+    """
+
+    accounts: tuple[Account, ...] = field(default_factory=_demo_accounts)
+    tokens: Mapping[str, Token] = field(default_factory=_demo_tokens, repr=False)
+    app_id: str = DEMO_APP_ID
+    app_secret: str = field(default=DEMO_APP_SECRET, repr=False)
+    require_proof: bool = False
+    tos_accepted: bool = True
+    apply_delay_seconds: float = 0.0
+    replace_seconds: float = 1.0
+    replace_fails: bool = False
+    minimum_people: int = 0
+    unknown_calls_after_create: int = 0
+    accept_upper_case_hashes: bool = False
+    ended_versions: tuple[str, ...] = ()
+    warned_versions: tuple[str, ...] = ()
+    empty_pages: bool = False
+    latency_seconds: float = 0.0
+    count_only: bool = False
+    max_body_bytes: int = 64 * 1024 * 1024
+    spool_dir: Path | None = None

@@ -1,0 +1,128 @@
+"""All that the sandbox knows: accounts, tokens, audiences, sessions, links, faults and the log of calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_fbca.sandbox import errors
+from airflow_provider_fbca.sandbox.audience import Audience
+from airflow_provider_fbca.sandbox.faults import FaultQueue
+from airflow_provider_fbca.sandbox.identifiers import Aliases
+from airflow_provider_fbca.sandbox.membership import Counter, Membership
+from airflow_provider_fbca.sandbox.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from airflow_provider_fbca.sandbox.clock import Clock
+    from airflow_provider_fbca.sandbox.sessions import Session
+    from airflow_provider_fbca.sandbox.settings import Settings, Token
+
+_FIRST_AUDIENCE_ID = 120210000000000001
+_FIRST_OWN_SESSION_ID = 900000000000000001
+
+
+class World:
+    """The state of one sandbox.
+
+    :param settings: what it starts from, and returns to on :meth:`reset`.
+    :param clock: its time.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._initial = settings
+        self.clock = clock
+        self.audiences: dict[str, Audience] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.settings = self._initial
+        self.accounts = {account.account_id: account for account in self.settings.accounts}
+        self.tokens: dict[str, Token] = dict(self.settings.tokens)
+        self.sessions: dict[tuple[str, int], Session] = {}
+        self.aliases = Aliases()
+        self.faults = FaultQueue()
+        self.log = RequestLog()
+        self.answers = count()
+        self._audience_ids = count(_FIRST_AUDIENCE_ID)
+        self._session_ids = count(_FIRST_OWN_SESSION_ID)
+
+    def reset(self) -> None:
+        """Forget everything but the settings that the sandbox was started with; the clock stays."""
+        for audience in self.audiences.values():
+            audience.close()
+        self.audiences.clear()
+        self._begin()
+
+    def change(self, **switches: Any) -> None:
+        """Change settings from now on.
+
+        :param switches: names and new values of :class:`Settings`.
+        """
+        self.settings = replace(self.settings, **switches)
+
+    def tick(self) -> float:
+        """Let everything happen that is due and return the present instant."""
+        now = self.clock.now()
+        for audience in self.audiences.values():
+            audience.tick(now)
+        return now
+
+    def new_members(self) -> Membership | Counter:
+        """Return an empty store of members, or a mere counter in count-only mode."""
+        return Counter() if self.settings.count_only else Membership(self.settings.spool_dir)
+
+    def new_audience(self, account_id: str, details: dict[str, Any]) -> Audience:
+        """Create an audience.
+
+        :param account_id: its owner.
+        :param details: the fields that clients set.
+        """
+        now = self.clock.now()
+        audience = Audience(
+            audience_id=str(next(self._audience_ids)),
+            account_id=account_id,
+            details=details,
+            members=self.new_members(),
+            created_at=now,
+            updated_at=now,
+            unknown_calls=self.settings.unknown_calls_after_create,
+        )
+        self.audiences[audience.audience_id] = audience
+        return audience
+
+    def delete_audience(self, audience: Audience) -> None:
+        """Delete an audience with all it holds."""
+        del self.audiences[audience.audience_id]
+        audience.close()
+
+    def own_session_id(self) -> int:
+        """Return an id for a session that the client did not name."""
+        return next(self._session_ids)
+
+    def link(self, identifiers: list[int]) -> None:
+        """Make identifiers one person's, for all audiences, now and later.
+
+        :param identifiers: numbers of the identifiers.
+        """
+        first, *others = identifiers
+        for other in others:
+            kept, dropped = self.aliases.link(first, other)
+            if kept == dropped:
+                continue
+            for audience in self.audiences.values():
+                audience.members.link(kept, dropped)
+                if audience.replace:
+                    audience.replace.members.link(kept, dropped)
+
+    def terms_accepted(self, account_id: str) -> bool:
+        """Say whether the Custom Audience terms are accepted for an ad account."""
+        return self.settings.tos_accepted and self.accounts[account_id].tos_accepted
+
+    def require_terms(self, account_id: str) -> None:
+        """Check that the terms are accepted.
+
+        :raises GraphError: 200/1870090 if not.
+        """
+        if not self.terms_accepted(account_id):
+            raise errors.terms_not_accepted(account_id)

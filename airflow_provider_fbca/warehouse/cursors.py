@@ -1,0 +1,166 @@
+"""How each DB-API driver gives a cursor that does not read the whole result, and how its queries are cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_CURSOR_NAME = "fbca_users"
+# Redshift speaks the protocol of Postgres 8.0, which knows no such setting.
+_READ_ONLY_SINCE = 90_000
+
+# What drivers offer to end a call on another thread, best first; the last resort closes the connection.
+_CANCELS = (
+    ("cursor", "adbc_cancel"),
+    ("connection", "cancel_safe"),
+    ("connection", "cancel"),
+    ("connection", "interrupt"),
+    ("cursor", "cancel"),
+    ("connection", "close"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What has to be known of a DB-API driver.
+
+    :param label: the driver and its cursor, for logs.
+    :param packages: modules in which its connection class lives.
+    :param open_cursor: makes a cursor that reads as it goes, and sets read-only mode where that is simple.
+    :param rolls_back: whether to roll back before closing. MySQL's drivers would first read the rest of the result.
+    :param thread_id: gives the id to kill a query by, where the driver itself cannot cancel one.
+    :param names_late: True where a cursor knows its columns only once rows were fetched.
+    :param is_bounded: False where the driver reads the whole result whatever one does.
+    """
+
+    label: str
+    packages: tuple[str, ...]
+    open_cursor: Callable[[Any], Any]
+    rolls_back: bool = True
+    thread_id: Callable[[Any], int] | None = None
+    is_bounded: bool = True
+    names_late: bool = False
+
+
+def driver_of(connection: object) -> Driver:
+    """Tell the driver of an open connection by the modules of its classes; subclasses are of their base's driver.
+
+    :param connection: what the hook's ``get_conn`` gave.
+    :return: the driver; for an unknown one, what DB-API promises.
+    """
+    modules = [kind.__module__ for kind in type(connection).__mro__]
+    for driver in _DRIVERS:
+        if any(module == name or module.startswith(f"{name}.") for module in modules for name in driver.packages):
+            return driver
+    package = type(connection).__module__.partition(".")[0]
+    return Driver(f"{package} cursor", (package,), _plain_cursor)
+
+
+def cancel_query(connection: Any, cursor: Any) -> None:
+    """End the call that blocks on another thread, in the best way that the driver has.
+
+    :param connection: the open connection.
+    :param cursor: its cursor, None before there is one.
+    """
+    owners = {"connection": connection, "cursor": cursor}
+    for owner, method in _CANCELS:
+        cancel = getattr(owners[owner], method, None)
+        if callable(cancel):
+            cancel()
+            return
+
+
+def _plain_cursor(connection: Any) -> Any:
+    return connection.cursor()
+
+
+def _psycopg2_cursor(connection: Any) -> Any:
+    plain = importlib.import_module("psycopg2.extensions").cursor
+    # A named cursor lives in a transaction, which is never committed.
+    if connection.autocommit:
+        connection.autocommit = False
+    if connection.encoding != "UTF8":
+        connection.set_client_encoding("UTF8")
+    with connection.cursor(cursor_factory=plain) as setup:
+        _read_only(connection, setup)
+    return connection.cursor(_CURSOR_NAME, cursor_factory=plain)
+
+
+def _psycopg_cursor(connection: Any) -> Any:
+    tuples = importlib.import_module("psycopg.rows").tuple_row
+    if connection.autocommit:
+        connection.autocommit = False
+    with connection.cursor() as setup:
+        if connection.info.encoding != "utf-8":
+            setup.execute("SET client_encoding TO 'UTF8'")
+        _read_only(connection, setup)
+    return connection.cursor(_CURSOR_NAME, row_factory=tuples)
+
+
+def _read_only(connection: Any, setup: Any) -> None:
+    if connection.info.server_version >= _READ_ONLY_SINCE:
+        setup.execute("SET TRANSACTION READ ONLY")
+
+
+def _mysqlclient_cursor(connection: Any) -> Any:
+    return connection.cursor(importlib.import_module("MySQLdb.cursors").SSCursor)
+
+
+def _pymysql_cursor(connection: Any) -> Any:
+    return connection.cursor(importlib.import_module("pymysql.cursors").SSCursor)
+
+
+def _mysql_connector_cursor(connection: Any) -> Any:
+    return connection.cursor(buffered=False)
+
+
+def _mysql_thread_id(connection: Any) -> int:
+    return int(connection.thread_id())
+
+
+def _mysql_connector_id(connection: Any) -> int:
+    return int(connection.connection_id)
+
+
+_DRIVERS = (
+    Driver("psycopg2 named cursor", ("psycopg2",), _psycopg2_cursor, names_late=True),
+    Driver("psycopg named cursor", ("psycopg",), _psycopg_cursor),
+    Driver("mysqlclient SSCursor", ("MySQLdb",), _mysqlclient_cursor, rolls_back=False, thread_id=_mysql_thread_id),
+    Driver("pymysql SSCursor", ("pymysql",), _pymysql_cursor, rolls_back=False, thread_id=_mysql_thread_id),
+    Driver(
+        "mysql-connector unbuffered cursor",
+        ("mysql.connector",),
+        _mysql_connector_cursor,
+        rolls_back=False,
+        thread_id=_mysql_connector_id,
+    ),
+    Driver("pymssql cursor", ("pymssql",), _plain_cursor, is_bounded=False),
+    Driver("redshift_connector cursor", ("redshift_connector",), _plain_cursor, is_bounded=False),
+    Driver("BigQuery cursor", ("google.cloud.bigquery",), _plain_cursor),
+)
+
+
+def roll_back(connection: Any, origin: str) -> None:
+    """Roll back, as far as the driver has transactions; closing the connection does the rest.
+
+    :param connection: the open connection.
+    :param origin: its name for the log.
+    """
+    try:
+        connection.rollback()
+    except Exception as error:  # noqa: BLE001  a broken connection, or a driver without transactions: close follows
+        log.debug("Rolling back on %s was refused (%s).", origin, type(error).__qualname__)
+
+
+def set_arraysize(cursor: Any, rows: int) -> None:
+    """Ask the driver to fetch this many rows at a time, where it lets one."""
+    with contextlib.suppress(AttributeError):
+        cursor.arraysize = rows

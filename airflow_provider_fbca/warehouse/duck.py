@@ -1,0 +1,81 @@
+"""DuckDB's own route: its results are Arrow already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_fbca.exceptions import SourceError
+from airflow_provider_fbca.warehouse.source import Query, checked_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DuckReader:
+    """Streams a query of DuckDB, or MotherDuck, as Arrow batches in a transaction that cannot write.
+
+    :param hook: a DuckDB hook.
+    :param query: what to run.
+    """
+
+    route = "duckdb"
+
+    def __init__(self, hook: Any, query: Query) -> None:
+        self.origin = query.origin
+        self._hook = hook
+        self._query = query
+        self._connection: Any = None
+        self._stream: pa.RecordBatchReader | None = None
+
+    def connect(self) -> None:
+        """Open the database."""
+        self._connection = self._hook.get_conn()
+
+    def start(self) -> tuple[str, ...]:
+        """Plan the query and start its stream.
+
+        :return: its columns.
+        :raises SourceError: the statement gives no rows, or its columns cannot be told apart.
+        """
+        self._connection.execute("BEGIN TRANSACTION READ ONLY")
+        # Of a relation the rows stream; what ``execute`` gives would be copied whole.
+        relation = self._connection.sql(self._query.sql, params=self._query.parameters or None)
+        if relation is None:
+            raise SourceError(f"The statement run on {self.origin} gives no rows.", permanent=True)
+        names = checked_names(relation.columns, self.origin)
+        self._stream = relation_stream(relation, self._query.batch_rows)
+        return names
+
+    def read(self) -> pa.RecordBatch | None:
+        """Give the next batch, None after the last."""
+        return next(self._stream, None) if self._stream is not None else None
+
+    def cancel(self) -> None:
+        """Interrupt the query."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        """Close stream and connection, which rolls back."""
+        stream, self._stream = self._stream, None
+        connection, self._connection = self._connection, None
+        if stream is not None:
+            stream.close()
+        if connection is not None:
+            connection.close()
+
+
+def is_relation(value: object) -> bool:
+    """Tell whether a value is a relation of DuckDB, without importing DuckDB."""
+    return any(kind.__name__ == "DuckDBPyRelation" for kind in type(value).__mro__)
+
+
+def relation_stream(relation: Any, batch_rows: int) -> pa.RecordBatchReader:
+    """Stream the rows of a relation, under the name that the installed DuckDB has for it.
+
+    :param relation: a ``DuckDBPyRelation``.
+    :param batch_rows: most rows of a batch.
+    """
+    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
+    stream: pa.RecordBatchReader = read(batch_rows)
+    return stream

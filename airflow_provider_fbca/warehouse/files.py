@@ -1,0 +1,231 @@
+"""Users from Parquet or Arrow IPC files: one, a folder of them or a glob, on any store that Airflow reaches."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from airflow.sdk import ObjectStoragePath
+
+from airflow_provider_fbca.exceptions import FbcaError, SourceError
+from airflow_provider_fbca.warehouse.arrow import sliced
+from airflow_provider_fbca.warehouse.errors import told
+from airflow_provider_fbca.warehouse.pump import PumpedSource
+from airflow_provider_fbca.warehouse.source import BATCH_ROWS, checked_batch_rows, checked_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_fbca.warehouse.source import UserSource
+
+_PARQUET = b"PAR1"
+_IPC_FILE = b"ARROW1"
+# The continuation marker that begins each message of an IPC stream.
+_IPC_STREAM = b"\xff\xff\xff\xff"
+
+_STORE_REMEDY = (
+    "Install the Airflow provider that brings this file system (for s3, apache-airflow-providers-amazon[s3fs]), and "
+    "look at the Airflow connection that stands before the @."
+)
+_REMEDY = "Look at the path, at the rights of its Airflow connection, and at who writes the files."
+
+
+def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
+    """Stream the rows of Parquet or Arrow IPC files, told apart by how they begin, in the order of their paths.
+
+    A folder is read with its subfolders, save names that begin with ``_`` or ``.``, as Spark and Hive mean them. All
+    files have the same columns; values that stand only in the names of folders are no columns.
+
+    :param uri: a path, or ``scheme://[airflow connection@]bucket/path``; ``*``, ``?``, ``[]``, ``**`` make a glob.
+    :param batch_rows: most rows of a batch.
+    :return: the source; close it, or use it in a ``with`` block.
+    :raises OptionsError: ``batch_rows`` is below 1.
+    :raises SourceError: nothing is there, or the store cannot be reached.
+    """
+    rows = checked_batch_rows(batch_rows)
+    origin = _shown(uri)
+    try:
+        # Made here, not on the source's thread: it looks the Airflow connection up.
+        path = ObjectStoragePath(uri)
+        store = path.fs
+    except Exception as error:  # noqa: BLE001  any store's own errors; raised anew below, without their text
+        failure: FbcaError = told(error, doing=f"Opening {origin}", remedy=_STORE_REMEDY)
+    else:
+        return PumpedSource(FileReader(store, path.path, rows, origin), remedy=_REMEDY)
+    raise failure
+
+
+class FileReader:
+    """Reads files of a store one after another.
+
+    :param store: an fsspec file system.
+    :param path: the store's own path of a file, a folder or a glob.
+    :param batch_rows: most rows of a batch.
+    :param origin: the place as messages name it.
+    """
+
+    route = "files"
+
+    def __init__(self, store: Any, path: str, batch_rows: int, origin: str) -> None:
+        self.origin = self._place = origin
+        self._store = store
+        self._path = path
+        self._batch_rows = batch_rows
+        self._files: list[str] = []
+        self._names: tuple[str, ...] = ()
+        self._first: _OpenFile | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._stopped = False
+
+    def connect(self) -> None:
+        """Find the files and open the first.
+
+        :raises SourceError: there are none, or the folder is a table of Delta Lake.
+        """
+        self._files = self._find()
+        if not self._files:
+            raise SourceError(f"There are no files at {self.origin}.", remedy=_REMEDY)
+        self._first = _OpenFile(self._store, self._files[0], self._batch_rows)
+        self.route = self._first.format
+
+    def start(self) -> tuple[str, ...]:
+        """Give the columns of the first file.
+
+        :raises SourceError: they cannot be told apart.
+        """
+        if self._first is not None:
+            self._names = checked_names(self._first.names, self.origin)
+        self._batches = self._read_all()
+        return self._names
+
+    def read(self) -> pa.RecordBatch | None:
+        """Give the next batch, None after the last of the last file.
+
+        :raises SourceError: a file is of another format, or has other columns than the first.
+        """
+        return next(self._batches, None)
+
+    def cancel(self) -> None:
+        """Stop before the next batch: file systems know no cancel."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Close the file being read."""
+        self._batches = iter(())
+        first, self._first = self._first, None
+        if first is not None:
+            first.close()
+
+    def _find(self) -> list[str]:
+        # Another task may have written since this process listed the folder.
+        self._store.invalidate_cache()
+        if self._store.isfile(self._path):
+            return [self._path]
+        if self._store.isdir(self._path):
+            return self._of_folder(self._path)
+        if any(sign in self._path for sign in "*?["):
+            return sorted(path for path in self._store.glob(self._path) if self._store.isfile(path))
+        return []
+
+    def _of_folder(self, folder: str) -> list[str]:
+        found = {path: path.removeprefix(folder.rstrip("/")).strip("/").split("/") for path in self._store.find(folder)}
+        if any("_delta_log" in parts for parts in found.values()):
+            raise SourceError(
+                f"{self.origin} is a Delta Lake table, whose files also hold rows that were deleted from it.",
+                remedy="Read it by SQL, or write its rows to plain Parquet first.",
+                permanent=True,
+            )
+        return sorted(
+            path
+            for path, parts in found.items()
+            if not path.endswith("/") and not any(part.startswith(("_", ".")) for part in parts)
+        )
+
+    def _read_all(self) -> Iterator[pa.RecordBatch]:
+        for path in self._files:
+            first, self._first = self._first, None
+            self.origin = self._place if path == self._path else f"{self._place} (file {path})"
+            with closing(first or _OpenFile(self._store, path, self._batch_rows)) as file:
+                self._check_columns(file)
+                for batch in file.batches():
+                    if self._stopped:
+                        return
+                    yield from sliced(batch.select(list(self._names)), self._batch_rows)
+
+    def _check_columns(self, file: _OpenFile) -> None:
+        odd = sorted(set(self._names).symmetric_difference(checked_names(file.names, file.path)))
+        if odd:
+            raise SourceError(
+                f"File {file.path} and the first file of {self._place} do not have the same columns: "
+                f"{', '.join(map(repr, odd))}.",
+                remedy="Write all files of one source with the same columns.",
+                permanent=True,
+            )
+
+
+class _OpenFile:
+    """One open file of either format.
+
+    :param store: an fsspec file system.
+    :param path: the store's own path of the file.
+    :param batch_rows: rows that a batch of Parquet is asked to have.
+    :raises SourceError: it is neither Parquet nor Arrow IPC.
+    """
+
+    def __init__(self, store: Any, path: str, batch_rows: int) -> None:
+        self.path = path
+        self._batch_rows = batch_rows
+        self._handle = store.open(path, "rb")
+        try:
+            self._open()
+        except BaseException:
+            self._handle.close()
+            raise
+
+    def _open(self) -> None:
+        start = self._handle.read(len(_IPC_FILE))
+        self._handle.seek(0)
+        if start.startswith(_PARQUET):
+            self.format = "parquet"
+            # Buffers kept ahead would stay in memory until the whole file is read.
+            self._parquet = pq.ParquetFile(self._handle, pre_buffer=False)
+            self.names = self._parquet.schema_arrow.names
+        elif start.startswith(_IPC_FILE):
+            self.format = "arrow file"
+            self._ipc_file = pa.ipc.open_file(self._handle)
+            self.names = self._ipc_file.schema.names
+        elif start.startswith(_IPC_STREAM):
+            self.format = "arrow stream"
+            self._ipc_stream = pa.ipc.open_stream(self._handle)
+            self.names = self._ipc_stream.schema.names
+        else:
+            raise SourceError(
+                f"File {self.path} is neither Parquet nor Arrow IPC.",
+                remedy="Write the users as Parquet or Arrow IPC, and keep other files out of the folder.",
+                permanent=True,
+            )
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Give the rows of the file as they come."""
+        if self.format == "parquet":
+            yield from self._parquet.iter_batches(batch_size=self._batch_rows)
+        elif self.format == "arrow file":
+            for index in range(self._ipc_file.num_record_batches):
+                yield self._ipc_file.get_batch(index)
+        else:
+            yield from self._ipc_stream
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def _shown(uri: str) -> str:
+    """Give a URI as messages may show it: without what stands before an ``@`` or after a ``?``, where secrets hide."""
+    parts = urlsplit(uri)
+    if not parts.scheme:
+        return uri
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,135 @@
+"""Python values of a driver as Arrow text, so that every batch of a query has one and the same schema.
+
+The rules, by type of the value: text stays as it is; None becomes null; whole numbers are written in full; decimals and
+floats without exponent and trailing zeros, so that the float ``6505551212.0`` reads ``6505551212``, and NaN becomes
+null; booleans are ``true`` and ``false``; dates, times and timestamps are ISO 8601, timestamps in the zone that they
+came in; UUIDs have their usual form; bytes must be UTF-8. Any other type, say a JSON document or an array, is an error.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import numbers
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import pyarrow as pa
+
+from airflow_provider_fbca.exceptions import UsersError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Converter = Callable[[Any], str | None]
+
+
+def text_batch(names: tuple[str, ...], rows: Sequence[Sequence[object]]) -> pa.RecordBatch:
+    """Turn rows of a driver into one batch whose columns are all text.
+
+    :param names: the columns.
+    :param rows: one sequence of values per row; at least one row.
+    :raises UsersError: a column holds a type that has no one text, or text that is not Unicode.
+    """
+    columns = zip(*rows, strict=True)
+    arrays = [text_column(name, values) for name, values in zip(names, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(names))
+
+
+def text_column(name: str, values: Sequence[object]) -> pa.StringArray:
+    """Turn the values of one column into text by the rules above.
+
+    :param name: the column, for the error message.
+    :param values: what the driver gave.
+    :raises UsersError: a value has a type that has no one text, or is not Unicode.
+    """
+    kinds = set(map(type, values)) - {type(None)}
+    converters = {kind: _converter_of(kind) for kind in kinds - {str}}
+    refused = sorted(kind.__qualname__ for kind, converter in converters.items() if converter is None)
+    if refused:
+        raise UsersError(
+            f"Column {name!r} holds values of type {', '.join(refused)}, which no identifier can have.",
+            remedy="Leave the column out of the query, or cast it to text there.",
+        )
+    try:
+        texts = _texts(values, cast("dict[type, Converter]", converters)) if converters else values
+        return cast("pa.StringArray", pa.array(texts, type=pa.string()))
+    except UnicodeError:
+        # Raised below instead of here: this error holds the value, and must not be its context.
+        pass
+    raise UsersError(
+        f"Column {name!r} holds bytes or text that is not UTF-8.",
+        remedy="Decode it in the query, or leave the column out.",
+    )
+
+
+def _texts(values: Sequence[object], converters: dict[type, Converter]) -> list[str | None]:
+    converters[str] = converters[type(None)] = _same
+    return [converters[type(value)](value) for value in values]
+
+
+@lru_cache(maxsize=256)
+def _converter_of(kind: type) -> Converter | None:
+    """Give how values of a type are written; subclasses follow their base, so that a driver's own types are met."""
+    for base in kind.__mro__:
+        if base in _CONVERTERS:
+            return _CONVERTERS[base]
+    # NumPy's integers descend from no Python type; they only say that they are integral.
+    return _whole if issubclass(kind, numbers.Integral) else None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _whole(value: Any) -> str:
+    return str(int(value))
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _float(value: float) -> str | None:
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return str(value)
+    return str(int(value)) if value.is_integer() else _decimal(Decimal(repr(float(value))))
+
+
+def _decimal(value: Decimal) -> str | None:
+    if value.is_nan():
+        return None
+    if not value.is_finite():
+        return str(float(value))
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _iso(value: dt.date | dt.time) -> str:
+    return value.isoformat()
+
+
+def _bytes(value: bytes | bytearray | memoryview) -> str:
+    return bytes(value).decode("utf-8")
+
+
+_CONVERTERS: dict[type, Converter] = {
+    str: str.__str__,
+    bool: _bool,
+    int: _whole,
+    float: _float,
+    Decimal: _decimal,
+    dt.datetime: _iso,
+    dt.date: _iso,
+    dt.time: _iso,
+    UUID: str,
+    bytes: _bytes,
+    bytearray: _bytes,
+    memoryview: _bytes,
+}

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Sets up a local environment from a lock file, then runs the demo or the tests in it.
+
+Needs Python 3.11 or newer and nothing else. Environments live in .venv/, one per lock file.
+
+    python3 dev.py demo                  the main job: sandbox, warehouse, two refreshes, a summary
+    python3 dev.py test [PYTEST ARGS]    lint, types, import rules, all tests
+    python3 dev.py run COMMAND ...       any command inside the environment
+    python3 dev.py lock                  write the lock files anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+LOCKS = ROOT / "requirements"
+#: Lock file -> the Airflow in it.
+AIRFLOWS = {"3.1": "3.1.8", "3.2": "3.2.2", "3.3": "3.3.2"}
+#: The lock file with the lowest version of each direct dependency, on the oldest Airflow.
+LOWEST = "lowest"
+OLDEST, DEFAULT = "3.1", "3.3"
+
+
+def main() -> int:
+    """Read the command line, prepare the environment, run."""
+    options = _parse(sys.argv[1:])
+    if options.command == "lock":
+        return lock()
+    python = environment(options.airflow)
+    commands = {
+        "demo": lambda: [[python, "-m", "demo", *options.rest]],
+        "test": lambda: checks(python, options.rest, full=options.airflow == DEFAULT),
+        "run": lambda: [options.rest],
+    }[options.command]()
+    return run_all(commands, python)
+
+
+def checks(python: str, arguments: list[str], *, full: bool) -> list[list[str]]:
+    """Return the commands of the test run: static checks once (on the newest Airflow), then pytest."""
+    tool = Path(python).parent
+    static = [
+        [f"{tool}/ruff", "check", "."],
+        [f"{tool}/ruff", "format", "--check", "."],
+        [f"{tool}/mypy"],
+        [f"{tool}/lint-imports"],
+    ]
+    return [*(static if full and not arguments else []), [python, "-m", "pytest", *arguments]]
+
+
+def run_all(commands: list[list[str]], python: str) -> int:
+    """Run every command, also after one has failed, and return the first exit code that is not 0."""
+    path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
+    codes = []
+    for command in commands:
+        print("$", " ".join([Path(command[0]).name, *command[1:]]), flush=True)
+        codes.append(subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": path}, check=False).returncode)
+    return next((code for code in codes if code), 0)
+
+
+def environment(name: str) -> str:
+    """Create or update the environment of a lock file and return its Python.
+
+    :param name: of the lock file, without ``airflow-`` and ``.txt``.
+    """
+    lock_file = LOCKS / f"airflow-{name}.txt"
+    folder = ROOT / ".venv" / f"airflow-{name}"
+    python = folder / "bin" / "python"
+    content = lock_file.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()
+    wanted = hashlib.sha256(content).hexdigest()
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return str(python)
+    print(f"Installing {lock_file.relative_to(ROOT)} into {folder.relative_to(ROOT)} ...", flush=True)
+    uv = bootstrap()
+    venv.EnvBuilder(with_pip=False, clear=True, symlinks=True).create(folder)
+    subprocess.run([uv, "pip", "sync", "--quiet", "--python", python, lock_file], check=True)
+    editable = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *editable], check=True)
+    stamp.write_text(wanted)
+    return str(python)
+
+
+def bootstrap() -> str:
+    """Install the installer, pinned, and return its path."""
+    folder = ROOT / ".venv" / "bootstrap"
+    uv = folder / "bin" / "uv"
+    if not uv.exists():
+        venv.EnvBuilder(with_pip=True, clear=True, symlinks=True).create(folder)
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--requirement", LOCKS / "bootstrap.txt"], check=True)
+    return str(uv)
+
+
+def lock() -> int:
+    """Resolve each lock file for every platform; no registry address gets into one."""
+    uv = bootstrap()
+    shared = ["--universal", "--python-version", "3.11", "--quiet"]
+    shared += ["--no-header", "--no-annotate", "--no-emit-index-url"]
+    sources = [ROOT / "pyproject.toml", LOCKS / "test.in"]
+    for name, airflow in AIRFLOWS.items():
+        compiled = [uv, "pip", "compile", *shared, *sources, "-", "--output-file", LOCKS / f"airflow-{name}.txt"]
+        subprocess.run(compiled, check=True, input=f"apache-airflow=={airflow}", text=True, cwd=ROOT)
+    lowest = [*compiled[:-1], LOCKS / f"airflow-{LOWEST}.txt", "--resolution", "lowest-direct"]
+    pins = "\n".join(locked(OLDEST, test_tools()))
+    subprocess.run(lowest, check=True, input=pins, text=True, cwd=ROOT)
+    return 0
+
+
+def test_tools() -> set[str]:
+    """Return the names in test.in: their lowest versions are of no interest."""
+    return {line for line in (LOCKS / "test.in").read_text().splitlines() if line and not line.startswith("#")}
+
+
+def locked(name: str, packages: set[str]) -> list[str]:
+    """Return the lines of a lock file that pin some packages."""
+    lines = (LOCKS / f"airflow-{name}.txt").read_text().splitlines()
+    return [line for line in lines if line.partition("==")[0] in {*packages, "apache-airflow"}]
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = {"default": DEFAULT, "choices": [*AIRFLOWS, LOWEST], "help": "which lock file (default %(default)s)"}
+    parser.add_argument("--airflow", **which)
+    parser.add_argument("command", choices=["demo", "test", "run", "lock"])
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

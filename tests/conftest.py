@@ -1,0 +1,23 @@
+"""What every test needs: an Airflow home of its own, set before anything imports Airflow.
+
+A stale configuration of another Airflow version would poison the run, and tests must leave nothing in the user's home.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+_HOME = Path(tempfile.mkdtemp(prefix="fbca-tests-"))
+os.environ.update(
+    {
+        "AIRFLOW_HOME": str(_HOME),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent.parent / "dags_examples"),
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+)
+for _name in [name for name in os.environ if name.startswith(("FB_", "AIRFLOW_CONN_", "AIRFLOW__FBCA__"))]:
+    del os.environ[_name]

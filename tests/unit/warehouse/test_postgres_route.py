@@ -1,0 +1,241 @@
+"""Postgres over the DB-API route, with both drivers of its hook and a real server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from airflow_provider_fbca.exceptions import SourceError, UsersError
+from airflow_provider_fbca.warehouse import open_sql
+
+ACTIVITY = "SELECT state, query FROM pg_stat_activity WHERE application_name = 'fbca-test'"
+
+
+def rows_of(source) -> list[dict]:
+    return [row for batch in source.batches() for row in batch.to_pylist()]
+
+
+def test_every_type_becomes_the_text_of_its_value(postgres):
+    sql = """
+        SELECT 'Zoë' AS name, '' AS empty, NULL::text AS missing, '02108'::text AS zip, 14155550100::numeric AS phone,
+               6505551212.0::float8 AS float_phone, 1.50::numeric AS ratio, true AS flag, DATE '1991-10-12' AS born,
+               TIMESTAMP '1991-10-12 00:00:00' AS born_at, '6a2f41a3-c54c-fce8-32d2-0324e1c32e22'::uuid AS id,
+               '\\x6162'::bytea AS bytes, 1e-7::float8 AS small, 'NaN'::float8 AS nan
+    """
+    with open_sql(sql, sql_conn_id=postgres) as source:
+        (batch,) = source.batches()
+    assert set(map(str, batch.schema.types)) == {"string"}
+    assert batch.to_pylist() == [
+        {
+            "name": "Zoë",
+            "empty": "",
+            "missing": None,
+            "zip": "02108",
+            "phone": "14155550100",
+            "float_phone": "6505551212",
+            "ratio": "1.5",
+            "flag": "true",
+            "born": "1991-10-12",
+            "born_at": "1991-10-12T00:00:00",
+            "id": "6a2f41a3-c54c-fce8-32d2-0324e1c32e22",
+            "bytes": "ab",
+            "small": "0.0000001",
+            "nan": None,
+        }
+    ]
+
+
+def test_a_timestamp_keeps_the_day_of_the_session_zone(postgres, connection):
+    sql = "SELECT TIMESTAMPTZ '1991-10-12 00:00+09' AS born_at"
+    with open_sql(sql, sql_conn_id=postgres, sql_hook_params={"options": "-c timezone=Asia/Tokyo"}) as source:
+        assert rows_of(source) == [{"born_at": "1991-10-12T00:00:00+09:00"}]
+
+
+def test_rows_are_fetched_only_as_they_are_wanted(postgres, admin, eventually):
+    sql = "SELECT i::text AS id FROM generate_series(1, 1000000) i"
+    with open_sql(sql, sql_conn_id=postgres, batch_rows=100) as source:
+        assert "named cursor" in source.route
+        batches = source.batches()
+        assert next(batches).num_rows == 100
+        assert eventually(lambda: admin(ACTIVITY)[0][0] == "idle in transaction")
+        assert "fbca_users" in admin(ACTIVITY)[0][1]
+        assert "FETCH" in admin(ACTIVITY)[0][1]
+        assert next(batches)["id"][0].as_py() == "101"
+        batches.close()
+
+
+def test_all_rows_arrive_once_and_in_order(postgres):
+    sql = "SELECT i AS id FROM generate_series(1, 25001) i ORDER BY i"
+    with open_sql(sql, sql_conn_id=postgres) as source:
+        ids = [row["id"] for row in rows_of(source)]
+    assert ids == [str(i) for i in range(1, 25002)]
+
+
+def test_names_are_known_before_rows_and_without_any(postgres):
+    with open_sql("SELECT 1 AS a, 2 AS b WHERE false", sql_conn_id=postgres) as source:
+        assert source.names == ("a", "b")
+        assert list(source.batches()) == []
+
+
+def test_duplicate_columns_are_named(postgres):
+    with (
+        open_sql("SELECT 1 AS email, 2 AS phone, 3 AS email", sql_conn_id=postgres) as source,
+        pytest.raises(SourceError, match="'email'") as caught,
+    ):
+        source.names  # noqa: B018
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize("parameters", [["x' OR '1'='1", 7], {"name": "x' OR '1'='1", "n": 7}])
+def test_parameters_are_bound(postgres, parameters):
+    places = ("%s", "%s") if isinstance(parameters, list) else ("%(name)s", "%(n)s")
+    sql = f"SELECT {places[0]}::text AS name, {places[1]}::int AS n, '100%%' AS share"
+    with open_sql(sql, sql_conn_id=postgres, parameters=parameters) as source:
+        assert rows_of(source) == [{"name": "x' OR '1'='1", "n": "7", "share": "100%"}]
+
+
+def test_without_parameters_a_percent_sign_is_itself(postgres):
+    with open_sql("SELECT 'a%sb' AS a WHERE 'ab' LIKE 'a%';  -- done", sql_conn_id=postgres) as source:
+        assert rows_of(source) == [{"a": "a%sb"}]
+
+
+def test_a_cell_that_breaks_a_cast_in_mid_stream_is_not_quoted(postgres, holds_no):
+    sql = """
+        SELECT (CASE WHEN i = 5000 THEN 'zoe.secret@example.com' ELSE '1' END)::int AS n
+        FROM generate_series(1, 100000) i
+    """
+    with open_sql(sql, sql_conn_id=postgres, batch_rows=1000) as source, pytest.raises(SourceError) as caught:
+        rows_of(source)
+    holds_no(caught.value, "zoe.secret")
+    assert "22P02" in str(caught.value)
+    assert "'pg'" in str(caught.value)
+    assert "4000 rows" in str(caught.value)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [("SELEC 'zoe.secret'", "42601"), ("SELECT 'zoe.secret' FROM nowhere", "42P01"), ("SELECT zoe_secret", "42703")],
+)
+def test_malformed_sql_is_told_by_its_code(postgres, holds_no, sql, code):
+    with open_sql(sql, sql_conn_id=postgres) as source, pytest.raises(SourceError, match=code) as caught:
+        source.names  # noqa: B018
+    assert caught.value.permanent
+    holds_no(caught.value, "secret")
+
+
+def test_parameters_that_do_not_fit_are_not_quoted(postgres, holds_no):
+    sql = "SELECT %s::int AS n"
+    with (
+        open_sql(sql, sql_conn_id=postgres, parameters=["zoe.secret"]) as source,
+        pytest.raises(SourceError) as caught,
+    ):
+        rows_of(source)
+    holds_no(caught.value, "zoe.secret")
+    assert caught.value.permanent
+
+
+def test_the_transaction_cannot_write(postgres, admin):
+    admin("CREATE TABLE IF NOT EXISTS kept AS SELECT 1 AS a")
+    admin("CREATE OR REPLACE FUNCTION wipe() RETURNS int LANGUAGE sql AS 'DELETE FROM kept RETURNING 1'")
+    with (
+        open_sql("SELECT wipe() AS a", sql_conn_id=postgres) as source,
+        pytest.raises(SourceError, match="25006") as caught,
+    ):
+        rows_of(source)
+    assert caught.value.permanent
+    assert admin("SELECT count(*) FROM kept") == [(1,)]
+
+
+@pytest.mark.parametrize("cell", ['\'{"a": "zoe.secret"}\'::jsonb', "ARRAY['zoe.secret']"])
+def test_a_document_in_a_cell_is_refused_by_column_and_type(postgres, holds_no, cell):
+    with open_sql(f"SELECT {cell} AS extra", sql_conn_id=postgres) as source, pytest.raises(UsersError) as caught:
+        rows_of(source)
+    assert "'extra'" in str(caught.value)
+    holds_no(caught.value, "zoe.secret")
+
+
+def test_bytes_that_are_no_text_are_refused(postgres, holds_no):
+    with (
+        open_sql(r"SELECT '\xff7a6f65'::bytea AS raw", sql_conn_id=postgres) as source,
+        pytest.raises(UsersError, match="'raw'") as caught,
+    ):
+        rows_of(source)
+    holds_no(caught.value, "zoe")
+
+
+def test_closing_early_leaves_nothing_at_the_server(postgres, admin, eventually):
+    sql = "SELECT repeat('x', 100) AS a FROM generate_series(1, 5000000)"
+    with open_sql(sql, sql_conn_id=postgres, batch_rows=500) as source:
+        next(source.batches())
+        started = time.monotonic()
+    source.close()
+    assert time.monotonic() - started < 2
+    assert eventually(lambda: admin(ACTIVITY) == [])
+
+
+def test_dropping_the_iterator_closes_too(postgres, admin, eventually):
+    source = open_sql("SELECT i AS a FROM generate_series(1, 5000000) i", sql_conn_id=postgres, batch_rows=500)
+    for _ in source.batches():
+        break
+    assert eventually(lambda: admin(ACTIVITY) == [])
+
+
+def test_cancel_ends_a_blocked_query_for_consumer_and_server(postgres, admin, eventually):
+    with open_sql("SELECT pg_sleep(60)::text AS a", sql_conn_id=postgres) as source:
+        assert eventually(lambda: any(state == "active" for state, _ in admin(ACTIVITY)))
+        threading.Timer(0.1, source.cancel).start()
+        started = time.monotonic()
+        with pytest.raises(SourceError, match="cancelled") as caught:
+            next(source.batches())
+        assert time.monotonic() - started < 2
+    assert not caught.value.permanent
+    source.cancel()
+    assert eventually(lambda: admin(ACTIVITY) == [], seconds=2)
+
+
+def test_a_signal_handler_can_cancel_while_the_main_thread_waits(postgres):
+    with open_sql("SELECT pg_sleep(60)::text AS a", sql_conn_id=postgres) as source:
+        before = signal.signal(signal.SIGUSR1, lambda *_: source.cancel())
+        try:
+            sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+            sender.start()
+            started = time.monotonic()
+            with pytest.raises(SourceError, match="cancelled"):
+                rows_of(source)
+            assert time.monotonic() - started < 2
+        finally:
+            sender.join()
+            signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_connection_killed_by_the_server_may_be_tried_again(postgres, admin, eventually):
+    with open_sql("SELECT pg_sleep(60)::text AS a", sql_conn_id=postgres) as source:
+        assert eventually(lambda: any(state == "active" for state, _ in admin(ACTIVITY)))
+        admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fbca-test'")
+        with pytest.raises(SourceError, match="'pg'") as caught:
+            rows_of(source)
+    assert not caught.value.permanent
+
+
+def test_a_server_that_is_not_there_may_be_tried_again(connection, holds_no, tmp_path):
+    pytest.importorskip("airflow.providers.postgres.hooks.postgres")
+    connection("gone", conn_type="postgres", host=str(tmp_path), login="zoe_secret", password="pass_secret")
+    with pytest.raises(SourceError, match="'gone'") as caught:
+        open_sql("SELECT 1 AS a", sql_conn_id="gone")
+    assert not caught.value.permanent
+    holds_no(caught.value, "_secret")
+
+
+def test_a_hook_with_dictionary_rows_gives_the_same(postgres, postgres_server, connection):
+    info = postgres_server.get_postmaster_info()
+    extra = {"cursor": "dictcursor"}
+    connection(
+        "pgdict", conn_type="postgres", host=str(info.socket_dir), login="postgres", schema="postgres", extra=extra
+    )
+    with open_sql("SELECT 1 AS a, 'x' AS b", sql_conn_id="pgdict") as source:
+        assert rows_of(source) == [{"a": "1", "b": "x"}]

@@ -1,0 +1,343 @@
+"""SQLite over the DB-API route, and what any other driver gets."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+import time
+import types
+from contextlib import closing
+
+import pytest
+from airflow.providers.sqlite.hooks.sqlite import SqliteHook
+from airflow.sdk import BaseHook
+
+from airflow_provider_fbca.exceptions import OptionsError, SourceError, UsersError
+from airflow_provider_fbca.warehouse import open_sql
+from airflow_provider_fbca.warehouse.dbapi import DbApiReader
+from airflow_provider_fbca.warehouse.pump import PumpedSource
+from airflow_provider_fbca.warehouse.source import Query
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) AS i FROM n"
+
+
+def rows_of(source) -> list[dict]:
+    return [row for batch in source.batches() for row in batch.to_pylist()]
+
+
+def counting(n: int) -> str:
+    return f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {n}) SELECT i FROM n"
+
+
+@pytest.fixture
+def users(sqlite, tmp_path):
+    """A table whose column holds, as SQLite allows, whatever type one puts in."""
+    with closing(sqlite3.connect(tmp_path / "users.db")) as session, session:
+        session.execute("CREATE TABLE users (id INTEGER, email TEXT, phone)")
+        session.executemany(
+            "INSERT INTO users VALUES (?, ?, ?)",
+            [(1, "a@example.com", 6505551212.0), (2, "", "6505551212"), (3, None, 6505551212), (4, "d", b"650")],
+        )
+    return sqlite
+
+
+def test_mixed_types_in_a_column_are_one_text_column(users):
+    with open_sql("SELECT * FROM users ORDER BY id", sql_conn_id=users, batch_rows=1) as source:
+        batches = list(source.batches())
+    assert source.route == "dbapi (sqlite3 cursor)"
+    assert {batch.schema for batch in batches} == {batches[0].schema}
+    assert [row for batch in batches for row in batch.to_pylist()] == [
+        {"id": "1", "email": "a@example.com", "phone": "6505551212"},
+        {"id": "2", "email": "", "phone": "6505551212"},
+        {"id": "3", "email": None, "phone": "6505551212"},
+        {"id": "4", "email": "d", "phone": "650"},
+    ]
+
+
+def test_parameters_are_bound_by_place_and_name(users):
+    for sql, parameters in [("id = ?", [2]), ("id = :id", {"id": 2})]:
+        with open_sql(f"SELECT id FROM users WHERE {sql}", sql_conn_id=users, parameters=parameters) as source:
+            assert rows_of(source) == [{"id": "2"}]
+
+
+def test_an_empty_result_has_names_and_no_batches(users):
+    with open_sql("SELECT id, email FROM users WHERE id > 9", sql_conn_id=users) as source:
+        assert source.names == ("id", "email")
+        assert list(source.batches()) == []
+
+
+def test_a_failing_cell_in_mid_stream_is_not_quoted(sqlite, holds_no):
+    sql = f"SELECT json_extract(CASE WHEN i = 500 THEN 'zoe.secret' ELSE '[]' END, '$.a') AS a FROM ({counting(1000)})"
+    with open_sql(sql, sql_conn_id=sqlite, batch_rows=100) as source, pytest.raises(SourceError) as caught:
+        rows_of(source)
+    assert "SQLITE_ERROR" in str(caught.value)
+    assert "400 rows" in str(caught.value)
+    assert caught.value.permanent
+    holds_no(caught.value, "zoe.secret")
+
+
+@pytest.mark.parametrize("sql", ["SELEC 1", "SELECT 1 FROM nowhere", "SELECT nothing", "SELECT ?"])
+def test_malformed_sql_is_permanent_and_told_for_names_and_batches_alike(sqlite, sql):
+    with open_sql(sql, sql_conn_id=sqlite) as source:
+        for read in (lambda: source.names, lambda: list(source.batches())):
+            with pytest.raises(SourceError, match="'lite'") as caught:
+                read()
+            assert caught.value.permanent
+
+
+def test_a_statement_that_changes_rows_gives_none_and_is_rolled_back(users, tmp_path):
+    with open_sql("DELETE FROM users", sql_conn_id=users) as source, pytest.raises(SourceError, match="gives no rows"):
+        source.names  # noqa: B018
+    with closing(sqlite3.connect(tmp_path / "users.db")) as session:
+        assert session.execute("SELECT count(*) FROM users").fetchone() == (4,)
+
+
+def test_cancel_interrupts_a_running_query(sqlite):
+    with open_sql(ENDLESS, sql_conn_id=sqlite) as source:
+        threading.Timer(0.2, source.cancel).start()
+        started = time.monotonic()
+        with pytest.raises(SourceError, match="cancelled"):
+            list(source.batches())
+    assert time.monotonic() - started < 2
+
+
+def test_a_source_that_is_closed_while_its_query_runs_lets_go_at_once(sqlite):
+    source = open_sql(ENDLESS, sql_conn_id=sqlite)
+    started = time.monotonic()
+    source.close()
+    source.close()
+    assert time.monotonic() - started < 2
+    with pytest.raises(SourceError, match="closed"):
+        source.names  # noqa: B018
+
+
+def test_an_unknown_connection_is_named(holds_no):
+    with pytest.raises(SourceError, match="'nowhere'") as caught:
+        open_sql("SELECT 1", sql_conn_id="nowhere")
+    assert caught.value.permanent
+    assert caught.value.__context__ is None
+
+
+def test_a_connection_type_without_a_provider_is_named(connection):
+    connection("odd", conn_type="no_such_type")
+    with pytest.raises(SourceError, match="no_such_type"):
+        open_sql("SELECT 1", sql_conn_id="odd")
+
+
+def test_hook_parameters_that_the_hook_does_not_take_are_named(sqlite, monkeypatch):
+    def strict(self, *, sqlite_conn_id):
+        raise AssertionError
+
+    monkeypatch.setattr(SqliteHook, "__init__", strict)
+    with pytest.raises(OptionsError, match=r"'lite', of type 'sqlite', .* odd, schema") as caught:
+        open_sql("SELECT 1 AS a", sql_conn_id=sqlite, sql_hook_params={"odd": 1, "schema": "x"})
+    assert caught.value.__context__ is None
+
+
+def test_batch_rows_below_one_are_refused(sqlite):
+    with pytest.raises(OptionsError, match="batch_rows"):
+        open_sql("SELECT 1", sql_conn_id=sqlite, batch_rows=0)
+
+
+# -- hooks and drivers that no server here speaks -------------------------------------------------------------------
+
+
+class RestHook(BaseHook):
+    """A hook of something that is no database, as Databricks' REST one."""
+
+    conn_type = "rest"
+
+
+class SessionHook(BaseHook):
+    """A hook whose connection is no DB-API one."""
+
+    conn_type = "session"
+
+    def get_conn(self):
+        return object()
+
+
+@pytest.mark.parametrize("hook", [RestHook, SessionHook])
+def test_a_hook_of_no_database_is_named_with_its_connection_type(hook):
+    with pytest.raises(SourceError, match=f"{hook.__name__}, of connection type '{hook.conn_type}'") as caught:
+        PumpedSource(DbApiReader(hook(), Query("SELECT 1", None, "x")), remedy="")
+    assert caught.value.permanent
+
+
+class CountingCursor(sqlite3.Cursor):
+    fetched = 0
+
+    def fetchmany(self, size):
+        rows = super().fetchmany(size)
+        type(self).fetched += len(rows)
+        return rows
+
+
+class CountingHook:
+    """A hook whose driver tells how much was fetched."""
+
+    def get_conn(self):
+        class Connection(sqlite3.Connection):
+            def cursor(self):
+                return super().cursor(CountingCursor)
+
+        return sqlite3.connect(":memory:", factory=Connection)
+
+
+def test_never_more_than_a_few_batches_are_fetched_ahead(eventually):
+    CountingCursor.fetched = 0
+    with PumpedSource(DbApiReader(CountingHook(), Query(counting(10_000), None, "x", 100)), remedy="") as source:
+        batches = source.batches()
+        for taken in range(1, 6):
+            next(batches)
+            # Two wait in the queue, one waits for room, and one is with the consumer.
+            assert eventually(lambda taken=taken: CountingCursor.fetched == 100 * (taken + 3))
+            time.sleep(0.05)
+            assert CountingCursor.fetched == 100 * (taken + 3)
+        batches.close()
+
+
+@pytest.fixture
+def mysql(monkeypatch):
+    """Stands in for mysqlclient: the calls that its documentation promises, on top of SQLite."""
+    calls: list[str] = []
+    package = types.ModuleType("MySQLdb")
+    cursors = types.ModuleType("MySQLdb.cursors")
+
+    class SSCursor(sqlite3.Cursor):
+        def close(self):
+            calls.append("cursor.close")
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, cursorclass=None):
+            calls.append(cursorclass.__name__ if cursorclass else "cursor")
+            return KillCursor() if cursorclass is None else super().cursor(cursorclass)
+
+        def thread_id(self):
+            return 42
+
+        def rollback(self):
+            calls.append("rollback")
+
+        def close(self):
+            calls.append("close")
+            super().close()
+
+    class KillCursor:
+        def execute(self, sql):
+            calls.append(sql)
+            opened[0].interrupt()
+
+    SSCursor.__module__ = "MySQLdb.cursors"
+    Connection.__module__ = "MySQLdb.connections"
+    cursors.SSCursor = SSCursor
+    package.cursors = cursors
+    monkeypatch.setitem(sys.modules, "MySQLdb", package)
+    monkeypatch.setitem(sys.modules, "MySQLdb.cursors", cursors)
+    opened: list[Connection] = []
+
+    class Hook:
+        def get_conn(self):
+            opened.append(sqlite3.connect(":memory:", factory=Connection))
+            return opened[-1]
+
+    return Hook(), calls
+
+
+def test_mysql_gets_its_server_side_cursor_which_is_never_drained(mysql):
+    hook, calls = mysql
+    with PumpedSource(DbApiReader(hook, Query(counting(10_000), None, "x", 10)), remedy="") as source:
+        assert source.route == "dbapi (mysqlclient SSCursor)"
+        next(source.batches())
+    assert calls == ["SSCursor", "close"]
+
+
+def test_mysql_is_cancelled_by_killing_its_query(mysql):
+    hook, calls = mysql
+    with PumpedSource(DbApiReader(hook, Query(ENDLESS, None, "x")), remedy="") as source:
+        threading.Timer(0.2, source.cancel).start()
+        with pytest.raises(SourceError, match="cancelled"):
+            list(source.batches())
+    assert "KILL QUERY 42" in calls
+    assert "rollback" not in calls
+
+
+class StuckConnection:
+    """A driver that can only be stopped by closing its connection."""
+
+    def __init__(self):
+        self.closed = threading.Event()
+
+    def cursor(self):
+        return self
+
+    def execute(self, sql):
+        self.closed.wait(30)
+        raise ConnectionResetError
+
+    def rollback(self):
+        raise ConnectionResetError
+
+    def close(self):
+        self.closed.set()
+
+
+def test_an_unknown_driver_is_cancelled_by_closing_its_connection():
+    stuck = StuckConnection()
+    hook = types.SimpleNamespace(get_conn=lambda: stuck)
+    with PumpedSource(DbApiReader(hook, Query("SELECT 1", None, "x")), remedy="") as source:
+        threading.Timer(0.1, source.cancel).start()
+        started = time.monotonic()
+        with pytest.raises(SourceError, match="cancelled"):
+            list(source.batches())
+    assert time.monotonic() - started < 2
+    assert stuck.closed.is_set()
+
+
+def test_rows_as_mappings_are_read_too():
+    class Cursor:
+        description = (("a",), ("b",))
+        rows = ({"a": 1, "b": 2},)
+
+        def execute(self, sql):
+            pass
+
+        def fetchmany(self, size):
+            rows, self.rows = self.rows, ()
+            return rows
+
+    hook = types.SimpleNamespace(
+        get_conn=lambda: types.SimpleNamespace(cursor=Cursor, rollback=lambda: None, close=lambda: None)
+    )
+    with PumpedSource(DbApiReader(hook, Query("SELECT", None, "x")), remedy="") as source:
+        assert rows_of(source) == [{"a": "1", "b": "2"}]
+
+
+def test_a_document_is_refused_before_anything_is_sent():
+    class Cursor:
+        description = (("a",),)
+
+        def execute(self, sql):
+            pass
+
+        def fetchmany(self, size):
+            return [({"k": "zoe.secret"},)]
+
+    hook = types.SimpleNamespace(
+        get_conn=lambda: types.SimpleNamespace(cursor=Cursor, rollback=lambda: None, close=lambda: None)
+    )
+    with (
+        PumpedSource(DbApiReader(hook, Query("SELECT", None, "x")), remedy="") as source,
+        pytest.raises(UsersError, match="Column 'a' holds values of type dict"),
+    ):
+        rows_of(source)
+
+
+def test_adbc_hooks_of_the_arrow_provider_work(connection, tmp_path):
+    pytest.importorskip("airflow.providers.apache.arrow.hooks.adbc")
+    extra = {"driver": "adbc_driver_sqlite", "dialect": "sqlite", "db_kwargs": {"uri": str(tmp_path / "a.db")}}
+    connection("adbc", conn_type="adbc", extra=extra)
+    with open_sql("SELECT 1 AS a, 'x' AS b", sql_conn_id="adbc") as source:
+        assert rows_of(source) == [{"a": "1", "b": "x"}]
+    assert "adbc" in source.route
