@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
+from airflow_provider_fbca.get_provider_info import conn_fields
+
 AIRFLOW_VERSION = Version(Version(version("apache-airflow")).base_version)
 AIRFLOW_V_3_2_PLUS = Version("3.2.0") <= AIRFLOW_VERSION
 
@@ -45,10 +47,12 @@ def connection_widgets() -> dict[str, Any]:
     from wtforms import IntegerField, PasswordField, StringField  # noqa: PLC0415 - as above
     from wtforms.validators import Optional  # noqa: PLC0415 - as above
 
-    return {
-        "app_secret": PasswordField("App secret", widget=BS3PasswordFieldWidget()),
-        "ad_account_id": StringField("Ad account id", widget=BS3TextFieldWidget()),
-        "api_version": StringField("Graph API version", widget=BS3TextFieldWidget()),
-        "timeout": IntegerField("Timeout (seconds)", validators=[Optional()], widget=BS3TextFieldWidget()),
-        "proxies": StringField("Proxies (JSON)", widget=BS3TextFieldWidget()),
-    }
+    def field(label: str, description: str, schema: dict[str, Any]) -> Any:
+        options = {"label": label, "description": description, "validators": [Optional()]}
+        if "integer" in schema["type"]:
+            return IntegerField(widget=BS3TextFieldWidget(), **options)
+        if schema.get("format") == "password":
+            return PasswordField(widget=BS3PasswordFieldWidget(), **options)
+        return StringField(widget=BS3TextFieldWidget(), **options)
+
+    return {name: field(**described) for name, described in conn_fields().items()}

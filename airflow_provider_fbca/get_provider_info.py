@@ -50,32 +50,37 @@ def _connection_type() -> dict[str, Any]:
         "hook-name": "Facebook Custom Audiences",
         "hook-class-name": "airflow_provider_fbca.hooks.custom_audience.FacebookCustomAudienceHook",
         "ui-field-behaviour": ui_field_behaviour(),
-        "conn-fields": {
-            "app_secret": {
-                "label": "App secret",
-                "description": "Signs every call with appsecret_proof; needed where the app requires it.",
-                "schema": {"type": ["string", "null"], "format": "password"},
-            },
-            "ad_account_id": {
-                "label": "Ad account id",
-                "description": "The account that owns the audiences, with or without act_ in front.",
-                "schema": {"type": ["string", "null"], "pattern": "^(act_)?[0-9]+$"},
-            },
-            "api_version": {
-                "label": "Graph API version",
-                "description": "Empty for the one this package is tested with.",
-                "schema": {"type": ["string", "null"], "pattern": "^v[0-9]+\\.[0-9]+$"},
-            },
-            "timeout": {
-                "label": "Timeout (seconds)",
-                "description": "Longest wait for the answer to one request.",
-                "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 3600},
-            },
-            "proxies": {
-                "label": "Proxies (JSON)",
-                "description": 'For example {"https": "http://proxy.example.com:3128"}.',
-                "schema": {"type": ["string", "null"], "format": "json"},
-            },
+        "conn-fields": conn_fields(),
+    }
+
+
+def conn_fields() -> dict[str, Any]:
+    """Return the form's own fields, kept in the connection's extra; Airflow 3.1 gets them through the hook."""
+    return {
+        "app_secret": {
+            "label": "App secret",
+            "description": "Signs every call with appsecret_proof; needed where the app requires it.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "ad_account_id": {
+            "label": "Ad account id",
+            "description": "The account that owns the audiences, with or without act_ in front.",
+            "schema": {"type": ["string", "null"], "pattern": "^(act_)?[0-9]+$"},
+        },
+        "api_version": {
+            "label": "Graph API version",
+            "description": "Empty for the one this package is tested with.",
+            "schema": {"type": ["string", "null"], "pattern": "^v[0-9]+\\.[0-9]+$"},
+        },
+        "timeout": {
+            "label": "Timeout (seconds)",
+            "description": "Longest wait for the answer to one request.",
+            "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 3600},
+        },
+        "proxies": {
+            "label": "Proxies (JSON)",
+            "description": 'For example {"https": "http://proxy.example.com:3128"}.',
+            "schema": {"type": ["string", "null"], "format": "json"},
         },
     }
 

@@ -9,6 +9,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _HOME = Path(tempfile.mkdtemp(prefix="fbca-tests-"))
 os.environ.update(
     {
@@ -21,3 +23,12 @@ os.environ.update(
 )
 for _name in [name for name in os.environ if name.startswith(("FB_", "AIRFLOW_CONN_", "AIRFLOW__FBCA__"))]:
     del os.environ[_name]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run in which a test was skipped, where nothing may be (``FBCA_NO_SKIPS``, set in CI)."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = len(reporter.stats.get("skipped", [])) if reporter else 0
+    if skipped and os.environ.get("FBCA_NO_SKIPS") and exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{skipped} tests were skipped, and FBCA_NO_SKIPS is set.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

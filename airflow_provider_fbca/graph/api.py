@@ -398,11 +398,8 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
     def _warn_of_version(self, answer: Answer) -> None:
         if _VERSION_WARNING in answer.headers and not self._warned_of_version:
             self._warned_of_version = True
-            log.warning(
-                "Meta no longer serves API version %s and answered with a later one: raise the connection's %s.",
-                self.api_version,
-                "api_version",
-            )
+            # The SDK's own default plays no part: the version is a field of the connection.
+            log.warning("Meta serves API version %s no more and used a later one: raise api_version.", self.api_version)
 
 
 def _value_of(answer: Answer, kind: type) -> Any | None:

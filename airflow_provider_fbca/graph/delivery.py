@@ -187,7 +187,7 @@ class Delivery:
                 raise _StoppedError
             if options.clock() - session.begun > TOO_OLD_SECONDS:
                 raise GraphRetryableError(
-                    "The upload session came near its 90 minutes before a batch got through",
+                    "The upload session came near its 90 minutes before a batch got through.",
                     remedy="Run the task again: it begins another session.",
                 )
             with options.lock:
@@ -223,13 +223,16 @@ class Delivery:
 
     def _place(self, prepared: _Prepared, session: Session | None, pool: ThreadPoolExecutor) -> Session | None:
         """Put a batch into its session and send it; returns the session for the next one."""
+        # The age of a session counts when its batch is sent, so first comes the wait for a free place.
+        self._wait(self.options.max_concurrency - 1)
         session, rolls = self._session_for(session)
         closes = prepared.last or rolls
         role = self._role(session, closes)
         batch = session.next_batch(prepared.payload, first_row=prepared.first_row, rows=prepared.rows, last=closes)
         # A session takes nothing after its last batch, and a replace nothing before its first has been accepted.
         alone = closes or role is Role.FIRST_OF_REPLACE
-        self._wait(0 if alone else self.options.max_concurrency - 1)
+        if alone:
+            self._wait(0)
         self.flying[pool.submit(self.send, batch, session, role)] = session
         if alone:
             self._wait(0)
@@ -242,7 +245,7 @@ class Delivery:
             return session, False
         if session and self.verb is Verb.REPLACE:
             raise GraphRetryableError(
-                "The replace is 80 minutes old and not all sent: Meta would drop what comes after 90 minutes",
+                "The replace is 80 minutes old and not all sent: Meta would drop what comes after 90 minutes.",
                 remedy="Meta will apply the part that it has 90 minutes after its beginning. Wait for that, then run "
                 'the task again with a higher max_concurrency or on a faster line, or use strategy="delta".',
             )

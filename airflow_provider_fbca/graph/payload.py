@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import binascii
 import json
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -104,9 +106,10 @@ def payloads_within(
     :raises UsersError: as :func:`payload_json`.
     """
     # A cell's JSON is hardly ever smaller than its Arrow bytes: what is far too large is not even written.
-    if batch.num_rows == 1 or batch.nbytes <= 2 * limit:
+    written = sum(column.nbytes for column in batch.columns if not pa.types.is_dictionary(column.type))
+    if batch.num_rows <= 1 or written <= 2 * limit:
         payload = payload_json(batch, extra=extra)
-        if batch.num_rows == 1 or len(payload) <= limit:
+        if batch.num_rows <= 1 or len(payload) <= limit:
             yield payload, batch.num_rows
             return
         del payload
@@ -123,15 +126,20 @@ def _rows(batch: pa.RecordBatch) -> bytes | memoryview:
     """Join the cells to rows and the rows to one text, whose memory Arrow already lays out as needed."""
     if not batch.num_rows or not batch.num_columns:
         return b",".join([b"[]"] * batch.num_rows)
+    cells = [_cells(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     parts: list[pa.Array | pa.Scalar] = []
-    between = b",["
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        cells, quoted = _cells(name, column)
-        parts += [_text(between + b'"' if quoted else between), cells]
-        between = b'",' if quoted else b","
-    parts += [_text(between.rstrip(b",") + b"]"), _text(b"")]
-    rows = pc.binary_join_element_wise(*parts, null_handling="replace", null_replacement=b"")
+    opening = b",["
+    # Neighbours that are all quoted, or all not, share one separator, which is cheaper than one text for each gap.
+    for quoted, neighbours in groupby(cells, key=itemgetter(1)):
+        quote = b'"' if quoted else b""
+        parts += [_text(opening + quote), _joined([column for column, _ in neighbours], quote + b"," + quote)]
+        opening = quote + b","
+    rows = _joined([*parts, _text(opening[:-1] + b"]")], b"")
     return _data_of(rows)[1:]
+
+
+def _joined(parts: list[pa.Array | pa.Scalar], separator: bytes) -> pa.Array:
+    return pc.binary_join_element_wise(*parts, _text(separator), null_handling="replace", null_replacement=b"")
 
 
 def _cells(name: str, column: pa.Array) -> _Cells:
@@ -186,12 +194,10 @@ def _escaped(column: pa.Array) -> pa.Array:
 def _lists(column: pa.Array) -> pa.Array:
     column = column.cast(pa.list_(pa.string()))
     items = _escaped(column.values.cast(pa.binary()))
-    quoted = pc.binary_join_element_wise(
-        _text(b'"'), items, _text(b'"'), _text(b""), null_handling="replace", null_replacement=b""
-    )
+    quoted = _joined([_text(b'"'), items, _text(b'"')], b"")
     lists = pa.ListArray.from_arrays(column.offsets, quoted)
     joined = pc.if_else(column.is_valid(), pc.binary_join(lists, b","), pa.scalar(b"", pa.binary()))
-    return pc.binary_join_element_wise(_text(b"["), joined, _text(b"]"), _text(b""))
+    return _joined([_text(b"["), joined, _text(b"]")], b"")
 
 
 def _data_of(column: pa.Array) -> memoryview:

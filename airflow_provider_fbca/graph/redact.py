@@ -19,7 +19,7 @@ _PATTERNS = tuple(
         r"[\[{][^\]}]*[\]}]",
         r"\S+@\S+",
         r"\b[0-9A-Fa-f]{32,}\b",
-        r"\b(?=\w*\d)(?=\w*[A-Za-z])[\w-]{20,}",
+        r"(?<!\S)(?!\(?v\d+\.\d+\b)(?!\S*SHA256)(?=\S*\d)(?=\S*[^\W\d_])\S+",
         r"\b\w{40,}\b",
         r"\+?\d[\d ()./-]{5,}\d",
     )
@@ -32,8 +32,9 @@ _NAME = re.compile(r"[A-Z][A-Z_]{2,}|[a-z]+(_[a-z]+)+|payload|schema|data|sessio
 def safe_text(text: object, *, limit: int = LONGEST) -> str:
     """Cut a text of Meta's down to what is safe to log.
 
-    Hidden are web addresses, e-mail addresses, digests, tokens, phone numbers and other long numbers, whatever stands
-    in brackets, and whatever stands in quotation marks unless it is the name of a parameter.
+    Hidden are web addresses, e-mail addresses, digests, tokens, words that mix letters and digits, phone numbers and
+    other long numbers, whatever stands in brackets, and whatever stands in quotation marks unless it is the name of a
+    parameter.
 
     :param text: any value; all but text gives the empty string.
     :param limit: the most characters to return.
@@ -42,9 +43,9 @@ def safe_text(text: object, *, limit: int = LONGEST) -> str:
     if not isinstance(text, str):
         return ""
     # A far longer text is cut first: the patterns should not work through megabytes.
-    line = " ".join(text[: 10 * limit].split())
+    printable = "".join(character if character.isprintable() else " " for character in text[: 10 * limit])
+    line = " ".join(printable.split())
     line = _QUOTED.sub(lambda match: match[0] if _NAME.fullmatch(match[2]) else _HIDDEN, line)
     for pattern in _PATTERNS:
         line = pattern.sub(_HIDDEN, line)
-    line = "".join(character for character in line if character.isprintable())
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -80,6 +80,7 @@ class Transport:
         self._use_environment = use_environment
         self._local = threading.local()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
+        self._lock = threading.Lock()
 
     @property
     def longest_flight(self) -> float:
@@ -109,8 +110,9 @@ class Transport:
 
     def close(self) -> None:
         """Close the kept-alive connections of all threads; the next exchange opens new ones."""
-        for session in list(self._sessions):
-            session.close()
+        with self._lock:
+            for session in self._sessions:
+                session.close()
 
     def _exchange(self, request: Request, body: _TimedBody) -> Answer:
         session = self._session()
@@ -123,7 +125,9 @@ class Transport:
                 auth=_Bearer(request.token),
             )
         )
-        settings = session.merge_environment_settings(prepared.url, self._proxies, stream=True, verify=None, cert=None)
+        settings = session.merge_environment_settings(
+            prepared.url, dict(self._proxies), stream=True, verify=None, cert=None
+        )
         with session.send(
             prepared,
             timeout=urllib3.Timeout(total=self.timeout, connect=min(CONNECT_SECONDS, self.timeout)),  # type: ignore[arg-type]
@@ -156,7 +160,8 @@ class Transport:
         session.trust_env = self._use_environment
         session.verify = True
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._sessions.add(session)
+        with self._lock:
+            self._sessions.add(session)
         return session
 
 

@@ -172,9 +172,10 @@ class UserUploader:
         :raises GraphError: a batch was refused or not answered, after all its tries.
         """
         run = Delivery(self._options, Verb.ERASE, 0)
-        session = Session(MAX_SESSION_ID, self._options.clock())
         sent = 0
         for batch in run.batches(rows):
+            # Such requests know no session; this one only counts.
+            session = Session(MAX_SESSION_ID, self._options.clock())
             run.send(
                 session.next_batch(batch.payload, first_row=batch.first_row, rows=batch.rows, last=False),
                 session,

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Connection
 
+#: The connection that hooks and operators use unless told otherwise.
+DEFAULT_CONN_ID = "fbca_default"
+
 _VERSION = re.compile(r"v\d+\.\d+")
 _SECONDS_MOST = 3600.0
 

@@ -21,11 +21,18 @@ from airflow_provider_fbca.exceptions import (
     GraphTermsError,
 )
 from airflow_provider_fbca.get_provider_info import ui_field_behaviour
-from airflow_provider_fbca.graph.api import DEFAULT_TIMEOUT, GraphApi
+from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.audiences import Audiences, operation_code
+from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT
 from airflow_provider_fbca.graph.ids import account_number
 from airflow_provider_fbca.graph.upload import MAX_SESSION_ID, UserUploader
-from airflow_provider_fbca.hooks.credentials import ENVIRONMENT, Credentials, from_connection, from_environment
+from airflow_provider_fbca.hooks.credentials import (
+    DEFAULT_CONN_ID,
+    ENVIRONMENT,
+    Credentials,
+    from_connection,
+    from_environment,
+)
 from airflow_provider_fbca.identity import Preparer, resolve_mapping
 from airflow_provider_fbca.warehouse import open_arrow
 
@@ -91,7 +98,7 @@ class FacebookCustomAudienceHook(BaseHook):
     """
 
     conn_name_attr = "fbca_conn_id"
-    default_conn_name = "fbca_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "fbca"
     hook_name = "Facebook Custom Audiences"
 

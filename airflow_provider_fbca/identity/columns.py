@@ -50,6 +50,13 @@ class KeyColumn:
         written = pa.array(values, DIGEST if key.hashed else pa.string())
         return cls(written if written.type == key.type else written.cast(key.type), pa.array(reasons, pa.uint8()))
 
+    @classmethod
+    def concat(cls, key: Key, columns: Sequence[KeyColumn]) -> KeyColumn:
+        """Put columns of a key behind each other."""
+        first = cls.of_outcomes(key, [])  # there may be none
+        values = [first.values, *(column.values for column in columns)]
+        return cls(pa.concat_arrays(values), pa.concat_arrays([first.reasons, *(column.reasons for column in columns)]))
+
     def spread(self, indices: pa.Array) -> KeyColumn:
         """Give each row the cell at its index; a row without one is empty."""
         return KeyColumn(self.values.take(indices), self.reasons.take(indices).fill_null(EMPTY))

@@ -44,8 +44,11 @@ def normalise_country(text: str, context: Context) -> str | Blank:  # noqa: ARG0
     :param context: not used.
     """
     word = fold(text)
-    code = _codes().get(word) or _english_names().get(word) or _own_names().get(word)
-    return code or Blank.UNKNOWN_COUNTRY
+    return _codes().get(word) or _by_name(word) or _by_name(word.removeprefix("the")) or Blank.UNKNOWN_COUNTRY
+
+
+def _by_name(word: str) -> str | None:
+    return _english_names().get(word) or _own_names().get(word)
 
 
 def country_of_digest(digest: str) -> str | None:

@@ -60,10 +60,11 @@ def _is_label_end(mark: str) -> bool:
     return mark.isalnum() or unicodedata.category(mark).startswith("M")
 
 
-def plain_emails(texts: pa.Array) -> pa.Array:
+def plain_emails(texts: pa.Array, country: str | None) -> pa.Array:  # noqa: ARG001 - all fast paths take both
     """Give the normalised address for each text that is plain ASCII and surely right, null for any other.
 
     :param texts: Arrow strings, not trimmed.
+    :param country: not used.
     """
     import pyarrow.compute as pc  # noqa: PLC0415
 

@@ -21,11 +21,12 @@ _MALE = (
 )
 _FEMALE = (
     "f female woman women feminine girl mrs ms miss madam lady "
-    "w frau weiblich mädchen femme féminin madame mademoiselle mme fille mujer femenino femenina hembra señora señorita "
-    "niña "
+    "w frau weiblich mädchen "
+    "femme féminin madame mademoiselle mme fille mujer femenino femenina hembra señora señorita niña "
     "donna femmina femminile signora signorina mulher feminino feminina senhora menina vrouw vrouwelijk mevrouw "
     "kvinna kvinde kvinne kvinnlig kvindelig kvinnelig nainen rouva "
-    "kobieta pani žena ženský ženské nő femeie kadin kad\u0131n bayan γυναίκα женский женщина жен ж жінка жіноча жіночий "
+    "kobieta pani žena ženský ženské nő femeie kadin kad\u0131n bayan "
+    "γυναίκα женский женщина жен ж жінка жіноча жіночий "
     "жена أنثى امرأة נקבה אישה महिला स्त्री หญิง nữ perempuan wanita 女 女性 女人 女士 여 여자 여성"
 )
 

@@ -73,20 +73,22 @@ def normalise_value(text: str, context: Context) -> str | Blank:  # noqa: ARG001
     return repr(abs(value))  # abs: minus zero is zero
 
 
-def plain_extern_ids(texts: pa.Array) -> pa.Array:
+def plain_extern_ids(texts: pa.Array, country: str | None) -> pa.Array:  # noqa: ARG001 - all fast paths take both
     """Give each text that is surely an id, null for any other.
 
     :param texts: Arrow strings, not trimmed.
+    :param country: not used.
     """
     import pyarrow.compute as pc  # noqa: PLC0415
 
     return pc.if_else(pc.match_substring_regex(texts, _SURELY_AN_ID), texts, None)
 
 
-def plain_madids(texts: pa.Array) -> pa.Array:
+def plain_madids(texts: pa.Array, country: str | None) -> pa.Array:  # noqa: ARG001 - all fast paths take both
     """Give the lower-case form of each text that is surely a mobile advertiser id, null for any other.
 
     :param texts: Arrow strings, not trimmed.
+    :param country: not used.
     """
     import pyarrow.compute as pc  # noqa: PLC0415
 

@@ -19,8 +19,9 @@ from airflow_provider_fbca.identity.outcome import Blank, Context
 #: A rule: one trimmed cell that is no placeholder, and its row's context, to the normalised text or why there is none.
 Rule = Callable[[str, Context], str | Blank]
 
-#: A fast path: Arrow strings to what the rule gives for them, null for each that it leaves to the rule.
-FastPath = Callable[[pa.Array], pa.Array]
+#: A fast path: Arrow strings, not trimmed, without null, and the country of them all, to what the rule gives for them,
+#: null for each that it leaves to the rule.
+FastPath = Callable[[pa.Array, str | None], pa.Array]
 
 DIGEST = pa.binary(32)
 
@@ -56,7 +57,7 @@ class Key:
 
 _ALL = (
     Key("EMAIL", "e-mail address", True, DIGEST, emails.normalise_email, plain=emails.plain_emails),
-    Key("PHONE", "phone number", True, DIGEST, phones.normalise_phone, by_country=True),
+    Key("PHONE", "phone number", True, DIGEST, phones.normalise_phone, by_country=True, plain=phones.plain_phones),
     Key("GEN", "gender", True, DIGEST, genders.normalise_gender),
     Key("DOBY", "year of birth", True, DIGEST, dates.normalise_year, of_whole_date=dates.year_of_date),
     Key("DOBM", "month of birth", True, DIGEST, dates.normalise_month, of_whole_date=dates.month_of_date),

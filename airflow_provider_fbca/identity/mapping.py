@@ -112,14 +112,19 @@ def _refuse_duplicates(names: Sequence[str]) -> None:
 
 
 def _taken_by_alias(names: Sequence[str]) -> _Taken:
-    return [(name, key, "alias") for name in names if (key := key_of_column(name))]
+    keys = {name: key for name in names if (key := key_of_column(name))}
+    months_apart = "DOBM" in keys.values()
+    # "birthday" is a date, and "birth day" beside "birth month" a day; without blanks the two read the same.
+    return [
+        (name, "DOBD" if months_apart and fold_name(name) == "birthday" else key, "alias") for name, key in keys.items()
+    ]
 
 
 def _taken_as_told(names: Sequence[str], columns: Mapping[str, str | Sequence[str]]) -> _Taken:
     taken: _Taken = []
     for column, targets in columns.items():
         name = _find_column(names, column)
-        for target in [targets] if isinstance(targets, str) else targets:
+        for target in targets if isinstance(targets, (list, tuple)) else [targets]:
             entry = (name, _find_key(target, column), "explicit")
             if entry not in taken:
                 taken.append((*entry[:2], "explicit"))
@@ -141,7 +146,7 @@ def _find_column(names: Sequence[str], column: str) -> str:
     )
 
 
-def _find_key(target: str, column: str) -> str:
+def _find_key(target: object, column: str) -> str:
     known = (*KEYS, WHOLE_DATE)
     upper = target.strip().upper() if isinstance(target, str) else ""
     if upper in known:
@@ -157,6 +162,8 @@ def _find_key(target: str, column: str) -> str:
 
 
 def _nobody_found(mapping: ColumnMapping, names: Sequence[str]) -> str:
+    if not names:
+        return "The users have no columns."
     if not mapping.keys:
         return f"None of the columns {_quoted(names)} is one that finds a person."
     return f"The keys {', '.join(mapping.keys)} do not find a person."

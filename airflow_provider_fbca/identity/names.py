@@ -29,4 +29,6 @@ def normalise_initial(text: str, context: Context) -> str | Blank:
     :param context: says whether to transliterate.
     """
     name = normalise_name(text, context)
-    return name if isinstance(name, Blank) else name[0]
+    if isinstance(name, Blank):
+        return name
+    return name[0] if name[0].isalpha() else Blank.NO_LETTERS

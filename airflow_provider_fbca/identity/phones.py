@@ -12,17 +12,19 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.identity.outcome import Blank, Context
+from airflow_provider_fbca.identity.phone_tables import digits_by_table
 from airflow_provider_fbca.identity.text import ascii_digits, whole_number, without_zero_width
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from phonenumbers import PhoneNumber
 
 # "+" in its widths, or the "00" that most of the world dials instead; Meta strips leading zeros behind it too.
-_INTERNATIONAL = re.compile(r"^[^\w+\uff0b]*(?:[+\uff0b]+|00)[^\w]*0*", re.ASCII)
+_INTERNATIONAL = re.compile(r"^[^\d+\uff0b]*(?:[+\uff0b]+|00)\W*0*", re.ASCII)
 _TRUNK_ZERO = re.compile(r"[(\uff08\[]\s*0\s*[)\uff09\]]")
 # A letter behind digits begins an extension or a label ("x12", "poste 12", "home"). Words spelled with the letters of a
 # dial ("1-800-FLOWERS") are cut too, and then too short: Meta drops letters.
-_LETTER_BEHIND_DIGITS = re.compile(r"(?<=\d)([^\w]*)[^\W\d_].*$", re.DOTALL)
+_LETTER_BEHIND_DIGITS = re.compile(r"(?<=\d)\W*[^\W\d_].*$", re.DOTALL)
 
 
 def normalise_phone(text: str, context: Context) -> str | Blank:
@@ -31,57 +33,76 @@ def normalise_phone(text: str, context: Context) -> str | Blank:
     :param text: one trimmed cell that is no placeholder.
     :param context: gives the country of a number that does not begin with ``+`` or ``00``.
     """
+    return digits_by_table(text, context.country) or digits_by_libphonenumber(text, context.country)
+
+
+def plain_phones(texts: pa.Array, country: str | None) -> pa.Array:
+    """Give the digits for each text that is a number in a usual form, null for any other.
+
+    :param texts: Arrow strings, not trimmed.
+    :param country: the rows' country, a lower-case code.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.array([digits_by_table(text.strip(" "), country) for text in texts.to_pylist()], pa.string())
+
+
+def digits_by_libphonenumber(text: str, country: str | None) -> str | Blank:
+    """Give the digits as :func:`normalise_phone` does, without its short cut.
+
+    :param text: one trimmed cell that is no placeholder.
+    :param country: the row's country, a lower-case code.
+    """
     number = whole_number(ascii_digits(without_zero_width(text)))
     number = _LETTER_BEHIND_DIGITS.sub("", number)
     international = _INTERNATIONAL.sub("+", number, count=1)
     if international.startswith("+"):
-        digits = _digits(international, None)
-        if digits is not None or context.country is None or not number.startswith("00"):
+        digits = _digits(_read(international, None))
+        if digits or country is None or "+" in number:
             return digits or Blank.NOT_A_PHONE
-    if context.country is None:
+    if country is None:
         return Blank.PHONE_WITHOUT_COUNTRY
-    return _digits(number, context.country.upper()) or Blank.NOT_A_PHONE
+    region = country.upper()
+    return _digits(_with_country_code_but_no_plus(number, region) or _read(number, region)) or Blank.NOT_A_PHONE
 
 
-def _digits(number: str, region: str | None) -> str | None:
-    parsed = _parse(number, region) or _parse(_TRUNK_ZERO.sub("", number), region)
-    if parsed is None:
-        return None
-    if region is not None and not _is_valid(parsed):
-        parsed = _with_country_code_but_no_plus(number, region) or parsed
-    return f"{parsed.country_code}{_national_number(parsed)}"
-
-
-def _with_country_code_but_no_plus(number: str, region: str) -> PhoneNumber | None:
-    """Read ``491701234567`` of a German row as international, where only that gives a number that exists."""
-    from phonenumbers import country_code_for_region  # noqa: PLC0415
-
-    digits = re.sub(r"\D", "", number)
-    if not digits.startswith(str(country_code_for_region(region))):
-        return None
-    parsed = _parse(f"+{digits}", None)
-    return parsed if parsed is not None and _is_valid(parsed) else None
+def _read(number: str, region: str | None) -> PhoneNumber | None:
+    return _parse(number, region) or _parse(_TRUNK_ZERO.sub("", number), region)
 
 
 def _parse(number: str, region: str | None) -> PhoneNumber | None:
     """Read a number whose whole length is possible, None where it is not."""
-    from phonenumbers import NumberParseException, ValidationResult, parse  # noqa: PLC0415 - large tables
-    from phonenumbers import is_possible_number_with_reason as why_possible  # noqa: PLC0415
+    from phonenumbers import NumberParseException, ValidationResult, is_possible_number_with_reason, parse  # noqa: PLC0415
 
     try:
         parsed = parse(number, region)
     except NumberParseException:
         return None
-    return parsed if why_possible(parsed) == ValidationResult.IS_POSSIBLE else None
+    return parsed if is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE else None
 
 
-def _is_valid(number: PhoneNumber) -> bool:
-    from phonenumbers import is_valid_number  # noqa: PLC0415
+def _with_country_code_but_no_plus(number: str, region: str) -> PhoneNumber | None:
+    """Read ``491701234567`` of a German row as what it is: a number whose plus was lost.
 
-    return is_valid_number(number)
+    Taken so are digits that begin with the country's calling code and give a number that exists, where they cannot be
+    national: people there write a trunk prefix, which is lacking, or the digits are no number of the country.
+    """
+    from phonenumbers import country_code_for_region, is_valid_number, ndd_prefix_for_region  # noqa: PLC0415
+
+    digits = re.sub(r"\D", "", number)
+    if not digits.startswith(str(country_code_for_region(region))):
+        return None
+    international = _parse(f"+{digits}", None)
+    if international is None or not is_valid_number(international):
+        return None
+    trunk_prefix = ndd_prefix_for_region(region, strip_non_digits=True)
+    if trunk_prefix and not digits.startswith(trunk_prefix):
+        return international
+    national = _read(number, region)
+    return None if national is not None and is_valid_number(national) else international
 
 
-def _national_number(number: PhoneNumber) -> str:
+def _digits(number: PhoneNumber | None) -> str | None:
     from phonenumbers import national_significant_number  # noqa: PLC0415
 
-    return national_significant_number(number)
+    return None if number is None else f"{number.country_code}{national_significant_number(number)}"

@@ -46,9 +46,14 @@ def normalise_state(text: str, context: Context) -> str | Blank:
     country = "us" if context.country in territories_of_the_us() else context.country
     if country in {"us", "ca"}:
         return _state_codes(country).get(fold(text), Blank.UNKNOWN_STATE)
-    if country is None and (code := _state_codes("us").get(fold(text)) or _state_codes("ca").get(fold(text))):
-        return code
-    return letters_a_to_z(text, transliterate=context.transliterate) or Blank.NO_LETTERS
+    letters = letters_a_to_z(text, transliterate=context.transliterate)
+    if country is None:
+        letters = _code_in_north_america(fold(text)) or _code_in_north_america(letters) or letters
+    return letters or Blank.NO_LETTERS
+
+
+def _code_in_north_america(word: str) -> str | None:
+    return _state_codes("us").get(word) or _state_codes("ca").get(word)
 
 
 @cache

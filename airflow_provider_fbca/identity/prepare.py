@@ -6,7 +6,7 @@ distinct cells of a column only, and fast paths over whole Arrow columns stand i
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,10 +16,11 @@ from airflow_provider_fbca.exceptions import MappingError, OptionsError
 from airflow_provider_fbca.identity.columns import USABLE, Distinct, KeyColumn, Reader, digests_of, small
 from airflow_provider_fbca.identity.contexts import Contexts
 from airflow_provider_fbca.identity.countries import normalise_country
-from airflow_provider_fbca.identity.keys import KEYS, FastPath, Key
+from airflow_provider_fbca.identity.keys import KEYS, Key
+from airflow_provider_fbca.identity.memo import Memo
 from airflow_provider_fbca.identity.outcome import Blank, Context
 from airflow_provider_fbca.identity.report import PrepareReport
-from airflow_provider_fbca.identity.rule import Outcome, identify
+from airflow_provider_fbca.identity.rule import identify
 from airflow_provider_fbca.identity.verdicts import REJECTS_SCHEMA, count, judge_rows, tell_rejects
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.identity.mapping import ColumnMapping, Source
 
 __all__ = ["REJECTS_SCHEMA", "Preparer"]
-
-# Outcomes kept for each key, and dropped together when so many have come: some 15 MB.
-_REMEMBERED = 1 << 16
 
 
 class Preparer:
@@ -70,7 +68,7 @@ class Preparer:
         self._keys = _keys_to_send(mapping, value_based)
         self._hashed = _hashed_by_key(hashed or {}, self._keys)
         self._contexts = Contexts(_country_option(default_country), transliterate)
-        self._memos: dict[tuple[str, bool], dict[tuple[str, int], Outcome]] = {}
+        self._memos: dict[tuple[str, bool], Memo] = {}
         self.schema = pa.schema([pa.field(key.name, key.type) for key in self._keys])
         self.report = PrepareReport(key.name for key in self._keys)
 
@@ -125,52 +123,44 @@ class Preparer:
 
     def _of_source(self, key: Key, source: Source, reader: Reader, countries: pa.Array) -> KeyColumn:
         cells = reader.distinct(source.column)
+        whole_date = source.role == "whole_date"
         if key.by_country:
             column = self._by_country(key, cells, countries)
-        elif key.plain and not self._hashed.get(key.name):
-            column = self._by_fast_path(key, cells, key.plain)
         else:
-            column = self._by_rule(key, cells.texts, whole_date=source.role == "whole_date").spread(cells.indices)
+            column = self._of_texts(key, cells.texts, Contexts.DEFAULT, whole_date=whole_date).spread(cells.indices)
         return column if cells.inexact is None or key.name == "LOOKALIKE_VALUE" else column.without(cells.inexact)
 
     def _by_country(self, key: Key, cells: Distinct, countries: pa.Array) -> KeyColumn:
-        """Apply the rule to the distinct pairs of a text and a country."""
-        contexts = len(self._contexts)
-        numbered = pc.add(pc.multiply(cells.indices.cast(pa.int64()), contexts), countries.cast(pa.int64()))
-        pairs = numbered.dictionary_encode()
-        texts = cells.texts.to_pylist()
-        split = (divmod(pair, contexts) for pair in pairs.dictionary.to_pylist())
-        outcomes = self._outcomes(key, [(texts[text], context) for text, context in split], whole_date=False)
-        return KeyColumn.of_outcomes(key, outcomes).spread(pairs.indices)
+        """Decide on the rows of one country after the other, and put them in order again."""
+        contexts = countries.unique().to_pylist()
+        if len(contexts) == 1:
+            return self._of_texts(key, cells.texts, contexts[0]).spread(cells.indices)
+        rows = [pc.indices_nonzero(pc.equal(countries, context)) for context in contexts]
+        decided = []
+        for context, rows_of_country in zip(contexts, rows, strict=True):
+            distinct = cells.indices.take(rows_of_country).dictionary_encode()
+            texts = cells.texts.take(distinct.dictionary)
+            decided.append(self._of_texts(key, texts, context).spread(distinct.indices))
+        back_in_order = pc.array_sort_indices(pa.concat_arrays(rows)) if rows else pa.array([], pa.uint64())
+        return KeyColumn.concat(key, decided).spread(back_in_order)
 
-    def _by_fast_path(self, key: Key, cells: Distinct, plain: FastPath) -> KeyColumn:
-        """Let the fast path decide what it can, and the rule the rest."""
-        decided = plain(cells.texts)
+    def _of_texts(self, key: Key, texts: pa.Array, context: int, *, whole_date: bool = False) -> KeyColumn:
+        """Decide on distinct texts of rows of one context: by the fast path what it can, by the rule the rest."""
+        if key.plain is None or self._hashed.get(key.name):
+            return self._by_rule(key, texts, context, whole_date=whole_date)
+        decided = key.plain(texts, self._contexts[context].country)
         left = pc.is_null(decided)
-        by_rule = self._by_rule(key, cells.texts.filter(left), whole_date=False)
+        by_rule = self._by_rule(key, texts.filter(left), context)
         values = pc.replace_with_mask(digests_of(decided) if key.hashed else decided, left, by_rule.values)
         reasons = pc.replace_with_mask(pa.repeat(small(USABLE), len(decided)), left, by_rule.reasons)
-        return KeyColumn(values, reasons).spread(cells.indices)
+        return KeyColumn(values, reasons)
 
-    def _by_rule(self, key: Key, texts: pa.Array, *, whole_date: bool) -> KeyColumn:
-        cells = [(text, Contexts.DEFAULT) for text in texts.to_pylist()]
-        return KeyColumn.of_outcomes(key, self._outcomes(key, cells, whole_date=whole_date))
-
-    def _outcomes(self, key: Key, cells: list[tuple[str, int]], *, whole_date: bool) -> list[Outcome]:
-        """Apply the rule to distinct cells, each a text and the number of its context, remembering what recurs."""
-        memo = self._memos.setdefault((key.name, whole_date), {})
-        hashed = self._hashed.get(key.name)
-        outcomes = []
-        for cell in cells:
-            outcome = memo.get(cell)
-            if outcome is None:
-                text, context = cell
-                outcome = identify(key, text, self._contexts[context], hashed=hashed, whole_date=whole_date)
-                if len(memo) >= _REMEMBERED:
-                    memo.clear()
-                memo[cell] = outcome
-            outcomes.append(outcome)
-        return outcomes
+    def _by_rule(self, key: Key, texts: pa.Array, context: int, *, whole_date: bool = False) -> KeyColumn:
+        decide = partial(
+            identify, key, context=self._contexts[context], hashed=self._hashed.get(key.name), whole_date=whole_date
+        )
+        memo = self._memos.setdefault((key.name, whole_date), Memo())
+        return KeyColumn.of_outcomes(key, memo.outcomes(texts.to_pylist(), context, decide))
 
 
 def _keys_to_send(mapping: ColumnMapping, value_based: bool) -> list[Key]:

@@ -33,7 +33,8 @@ _VARIATION_SELECTORS = frozenset(chr(code) for code in (*range(0xFE00, 0xFE10), 
 _MARKS_OF_NO_NAME = ("Cc", "Cf", "Cs", "Z", "P", "S")
 
 _WHOLE_NUMBER = re.compile(r"(\d+)\.0{1,2}", re.ASCII)
-_EXPONENT = re.compile(r"(\d)(?:\.(\d+))?[eE]\+?(\d{1,2})", re.ASCII)
+# As Python, Java and Arrow print large floats; "1e5" may be somebody's postal code.
+_EXPONENT = re.compile(r"(\d)(?:\.(\d+)[eE]\+?|[eE]\+)(\d{1,2})", re.ASCII)
 _NOT_A_TO_Z = re.compile(r"[^a-z]+")
 
 

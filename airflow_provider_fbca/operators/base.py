@@ -1,4 +1,7 @@
-"""The options that the operators which send users share."""
+"""The options that the operators which send users share.
+
+Parsing a DAG imports this, again and again: what works on rows or talks to Meta is imported when a task runs.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_fbca.exceptions import OptionsError
-from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
+from airflow_provider_fbca.hooks.credentials import DEFAULT_CONN_ID
 from airflow_provider_fbca.links.ads_manager import AudienceLink
-from airflow_provider_fbca.operators.users import Preparation, Source
 from airflow_provider_fbca.sync import Guards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from airflow.sdk import BaseOperatorLink
+    from airflow.sdk import BaseOperatorLink, Context
+
+    from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
+    from airflow_provider_fbca.operators.run import AudienceRun
+    from airflow_provider_fbca.operators.users import Preparation, Source
 
 _ROWS_A_REQUEST = 10_000
 
@@ -35,7 +41,7 @@ class AudienceOperator(BaseOperator):
     def __init__(
         self,
         *,
-        fbca_conn_id: str = FacebookCustomAudienceHook.default_conn_name,
+        fbca_conn_id: str = DEFAULT_CONN_ID,
         ad_account_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -46,6 +52,8 @@ class AudienceOperator(BaseOperator):
     @cached_property
     def hook(self) -> FacebookCustomAudienceHook:
         """The hook, made on first use in the worker."""
+        from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook  # noqa: PLC0415 - heavy
+
         return FacebookCustomAudienceHook(self.fbca_conn_id, ad_account_id=self.ad_account_id)
 
 
@@ -139,6 +147,8 @@ class UsersOperator(AudienceOperator):
     @property
     def source(self) -> Source:
         """Where the users come from, as rendered."""
+        from airflow_provider_fbca.operators.users import Source  # noqa: PLC0415 - heavy
+
         return Source(
             sql=self.sql,
             sql_conn_id=self.sql_conn_id,
@@ -151,12 +161,23 @@ class UsersOperator(AudienceOperator):
     @property
     def preparation(self) -> Preparation:
         """How their rows become identifiers."""
+        from airflow_provider_fbca.operators.users import Preparation  # noqa: PLC0415 - heavy
+
         return Preparation(self.columns, self.default_country, self.transliterate, self.hashed)
 
     @property
     def guards(self) -> Guards:
         """The limits of the task."""
         return Guards(min_rows=self.min_rows, max_invalid_ratio=self.max_invalid_ratio)
+
+    def audience_run(self, context: Context) -> AudienceRun:
+        """Return what does the work of one try, to be entered.
+
+        :param context: of the task.
+        """
+        from airflow_provider_fbca.operators.run import AudienceRun  # noqa: PLC0415 - heavy
+
+        return AudienceRun(self, context)
 
     def check_options(self) -> None:
         """Check the options before anything is looked at.

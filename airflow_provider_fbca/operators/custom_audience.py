@@ -8,7 +8,6 @@ from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.base import AudienceOperator, UsersOperator
 from airflow_provider_fbca.operators.rim import fails_fast
-from airflow_provider_fbca.operators.run import AudienceRun
 from airflow_provider_fbca.sync import STRATEGIES, Guards, plan_refresh, plan_removal, plan_upload, refuse_strangers
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class FacebookUploadUsersOperator(UsersOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, prepare and send the users."""
         self.check_options()
-        with AudienceRun(self, context) as run:
+        with self.audience_run(context) as run:
             users = run.read_users(value_based=run.audience.is_value_based)
             plan = plan_upload(run.sets.all_of(users))
             return run.carry_out(plan, users, kind="upload")
@@ -151,7 +150,7 @@ class FacebookRemoveUsersOperator(UsersOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, prepare and remove the users."""
         self.check_options()
-        with AudienceRun(self, context) as run:
+        with self.audience_run(context) as run:
             users = run.read_users(value_based=False)
             plan = plan_removal(run.sets.identities_of(users))
             return run.carry_out(plan, users, kind="remove")
@@ -217,7 +216,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read and prepare the users, compare them with what may be in the audience, remove, add."""
         self.check_options()
-        with AudienceRun(self, context) as run:
+        with self.audience_run(context) as run:
             refuse_strangers(run.audience.id, began_empty=run.began_empty)
             known = run.exposure()
             users = run.read_users(value_based=run.audience.is_value_based)

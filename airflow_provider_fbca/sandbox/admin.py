@@ -42,7 +42,7 @@ class FaultForm(_Form):
     """Queues a fault."""
 
     kind: str
-    when: str = Field("before", pattern="^(before|after)$")
+    when: str = Field("before", pattern="^(before|after|late)$")
     operation: str | None = None
     method: str | None = None
     path: str | None = None
@@ -50,6 +50,7 @@ class FaultForm(_Form):
     count: int = Field(1, ge=1)
     status: int | None = None
     seconds: float = Field(600.0, ge=0)
+    lands_after: float = Field(0.0, ge=0)
     code: int = 2
     subcode: int | None = None
     is_transient: bool = True
@@ -271,7 +272,7 @@ def _batch_of(rows: list[dict[str, Any]], world: World) -> Any:
     if any(key not in row for row in rows for key in keys if key in ATTRIBUTE_KEYS):
         raise errors.data_mismatch("all rows of a call must have the same attributes, or none")
     cells = [[row.get(key, "") for key in keys] for row in rows]
-    batch = read_batch(Payload(keys, msgspec.json.encode(cells), errors.MULTI_HASHES))
+    batch = read_batch(Payload(keys, memoryview(msgspec.json.encode(cells)), errors.MULTI_HASHES))
     if batch.invalid_count:
         raise errors.data_mismatch(f"{batch.invalid_count} rows are invalid: {sorted(set(batch.invalid.values()))}")
     return batch.with_identifiers(world.aliases.apply(batch.identifiers))

@@ -17,7 +17,7 @@ from airflow_provider_fbca.sandbox.wire import NoAnswer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-When = Literal["before", "after"]
+When = Literal["before", "after", "late"]
 
 _ERROR_PAGE = "<!DOCTYPE html><html><body><h1>Sorry, something went wrong.</h1></body></html>"
 
@@ -27,7 +27,9 @@ class Fault:
     """One thing that shall go wrong.
 
     :param kind: one of :data:`KINDS`.
-    :param when: ``before`` the call is carried out, or ``after``, so that only its answer is lost.
+    :param when: ``before``: the call is never carried out; ``after``: it is, and only its answer is lost; ``late``: it
+        is carried out when the caller has long given up.
+    :param lands_after: clock time after which a late call is carried out.
     :param operation: strike calls for this only (``add_users``, ``remove_users``, ``replace_users``, ...).
     :param method: strike calls by this HTTP method only.
     :param path: strike calls whose path holds a match of this regular expression only.
@@ -49,6 +51,7 @@ class Fault:
     count: int = 1
     status: int | None = None
     seconds: float = 600.0
+    lands_after: float = 0.0
     code: int = 2
     subcode: int | None = None
     is_transient: bool = True

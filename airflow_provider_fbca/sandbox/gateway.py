@@ -51,7 +51,10 @@ async def _answer_or_fail(world: World, call: Call, request: Request, params: Pa
     fault = world.faults.take(call.operation, call.method, request.url.path)
     if fault is not None:
         entry.fault = fault.kind
-        if fault.when == "before":
+        if fault.when == "late":
+            due = world.clock.now() + fault.lands_after
+            world.do_later(due, lambda: _answer(world, call, request, params, entry))
+        if fault.when != "after":
             return await fault.strike(None)
     response = _answer(world, call, request, params, entry)
     return response if fault is None else await fault.strike(response)

@@ -1,4 +1,4 @@
-"""A compact map from 64-bit numbers to 32-bit row numbers, for hundreds of millions of entries.
+"""A compact map from 64-bit numbers to 32-bit row numbers, for a hundred million entries and more.
 
 A Python dict takes about a hundred bytes an entry, this takes 12 and the slack of its slots: open addressing in two
 arrays, cut into shards so that growing one pauses the server for a moment only.
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SHARD_BITS = 8
-_SHARD_MASK = (1 << _SHARD_BITS) - 1
+_SHARDS = 1 << _SHARD_BITS
 _FIRST_SLOTS = 8
-_GROWTH = 1.5
+_GROWTH = 1.6
 
 
 class Index:
@@ -25,81 +25,73 @@ class Index:
     """
 
     def __init__(self, alive: Callable[[int], bool]) -> None:
-        self._shards = [_Shard(alive, _load_limit(i)) for i in range(_SHARD_MASK + 1)]
+        self._alive = alive
+        self._numbers = [array("q", bytes(8 * _FIRST_SLOTS)) for _ in range(_SHARDS)]
+        self._rows = [array("I", bytes(4 * _FIRST_SLOTS)) for _ in range(_SHARDS)]
+        self._room = [_FIRST_SLOTS // 2] * _SHARDS
+        #: Whether rows may have ceased to count, so that growing is worth a look at each.
+        self.has_dead = False
 
     def get(self, number: int) -> int | None:
         """Return the row of a number, None if there is none."""
-        return self._shards[number & _SHARD_MASK].get(number)
+        shard = number % _SHARDS
+        slot = self._slot(shard, number)
+        return self._rows[shard][slot] if self._numbers[shard][slot] else None
 
     def claim(self, number: int, row: int) -> int:
         """Return the row of a number; if there is none it becomes ``row``."""
-        return self._shards[number & _SHARD_MASK].claim(number, row)
-
-    def put(self, number: int, row: int) -> None:
-        """Make ``row`` the row of a number."""
-        self._shards[number & _SHARD_MASK].put(number, row)
-
-
-def _load_limit(shard: int) -> float:
-    """Differ a little from shard to shard, so that they do not all grow in one request."""
-    return 0.6 + 0.15 * shard / _SHARD_MASK
-
-
-class _Shard:
-    __slots__ = ("_alive", "_keys", "_limit", "_load", "_rows", "_size", "_used")
-
-    def __init__(self, alive: Callable[[int], bool], load: float) -> None:
-        self._alive = alive
-        self._load = load
-        self._allocate(_FIRST_SLOTS)
-
-    def _allocate(self, size: int) -> None:
-        self._size = size
-        self._used = 0
-        self._limit = int(size * self._load)
-        self._keys = array("q", bytes(8 * size))
-        self._rows = array("I", bytes(4 * size))
-
-    def get(self, number: int) -> int | None:
-        keys, size = self._keys, self._size
+        shard = number % _SHARDS
+        # The body of _slot once more: this is the store's hottest spot.
+        numbers = self._numbers[shard]
+        size = len(numbers)
         slot = (number >> _SHARD_BITS) % size
-        while key := keys[slot]:
-            if key == number:
-                return self._rows[slot]
-            slot = slot + 1 if slot + 1 < size else 0
-        return None
-
-    def claim(self, number: int, row: int) -> int:
-        keys, size = self._keys, self._size
-        slot = (number >> _SHARD_BITS) % size
-        while key := keys[slot]:
-            if key == number:
-                return self._rows[slot]
-            slot = slot + 1 if slot + 1 < size else 0
-        self._fill(slot, number, row)
+        while found := numbers[slot]:
+            if found == number:
+                return self._rows[shard][slot]
+            slot += 1
+            if slot == size:
+                slot = 0
+        numbers[slot] = number
+        self._rows[shard][slot] = row
+        self._room[shard] -= 1
+        if not self._room[shard]:
+            self._grow(shard)
         return row
 
     def put(self, number: int, row: int) -> None:
-        keys, size = self._keys, self._size
+        """Make ``row`` the row of a number."""
+        if self.claim(number, row) != row:
+            shard = number % _SHARDS
+            self._rows[shard][self._slot(shard, number)] = row
+
+    def _slot(self, shard: int, number: int) -> int:
+        """Return where a number stands in its shard, or the free slot where it would."""
+        numbers = self._numbers[shard]
+        size = len(numbers)
         slot = (number >> _SHARD_BITS) % size
-        while key := keys[slot]:
-            if key == number:
-                self._rows[slot] = row
-                return
-            slot = slot + 1 if slot + 1 < size else 0
-        self._fill(slot, number, row)
+        while (found := numbers[slot]) and found != number:
+            slot += 1
+            if slot == size:
+                slot = 0
+        return slot
 
-    def _fill(self, slot: int, number: int, row: int) -> None:
-        self._keys[slot] = number
-        self._rows[slot] = row
-        self._used += 1
-        if self._used > self._limit:
-            self._rebuild()
-
-    def _rebuild(self) -> None:
-        alive = self._alive
-        entries = zip(self._keys, self._rows, strict=True)
-        kept = [(number, row) for number, row in entries if number and alive(row)]
-        self._allocate(max(_FIRST_SLOTS, int(len(kept) / self._load * _GROWTH) + 1))
+    def _grow(self, shard: int) -> None:
+        """Move a shard's entries to more slots, leaving those of dead rows behind."""
+        entries = zip(self._numbers[shard], self._rows[shard], strict=True)
+        kept = [entry for entry in entries if entry[0]]
+        if self.has_dead:
+            kept = [entry for entry in kept if self._alive(entry[1])]
+        # Shards differ a little in how full they get, so that they do not all grow in one request.
+        load = 0.6 + 0.15 * shard / _SHARDS
+        size = max(_FIRST_SLOTS, int(len(kept) * _GROWTH / load))
+        numbers, rows = array("q", bytes(8 * size)), array("I", bytes(4 * size))
         for number, row in kept:
-            self.put(number, row)
+            slot = (number >> _SHARD_BITS) % size
+            while numbers[slot]:
+                slot += 1
+                if slot == size:
+                    slot = 0
+            numbers[slot] = number
+            rows[slot] = row
+        self._numbers[shard], self._rows[shard] = numbers, rows
+        self._room[shard] = max(1, int(size * load) - len(kept))

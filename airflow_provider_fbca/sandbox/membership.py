@@ -48,8 +48,9 @@ class Membership:
         :param batch: checked rows.
         """
         first_row = len(self._parents)
+        replaces = batch.has_attributes
         is_new = [
-            self._add_row(fingerprint, identifiers, replaces=batch.has_attributes)
+            self._add_row(fingerprint, identifiers, replaces=replaces)
             for fingerprint, identifiers in zip(batch.fingerprints, batch.identifiers, strict=True)
         ]
         added = sum(is_new)
@@ -75,6 +76,7 @@ class Membership:
 
         :param people: what :meth:`matching` found.
         """
+        self._index.has_dead |= bool(people)
         for root in people:
             self._left[root] = 1
             self.people -= 1

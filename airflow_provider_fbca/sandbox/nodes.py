@@ -28,6 +28,7 @@ _FILE_SOURCES = ("USER_PROVIDED_ONLY", "PARTNER_PROVIDED_ONLY", "BOTH_USER_AND_P
 _PERMISSIONS = ("targeting", "targeting_and_insights")
 _LONG_LIVED_SECONDS = 60 * 24 * 3600
 _COARSE = 100
+_LOOKALIKE_RATIOS = (0.01, 0.20)
 _SMALLEST_SHOWN = 1000
 
 # Fields of the node that clients set and that read back as they were set.
@@ -105,7 +106,10 @@ def list_audiences(world: World, account: Account, params: Params) -> list[dict[
     """Return an account's audiences: GET ``/act_{id}/customaudiences``."""
     fields = params.names("fields") or ["id"]
     chosen = _owned(world, account)
-    for rule in params.json("filtering") or []:
+    rules = params.json("filtering") or []
+    if not isinstance(rules, list):
+        raise errors.invalid_parameter("filtering must be a list")
+    for rule in rules:
         chosen = [audience for audience in chosen if _matches(audience, rule)]
     return [_audience_fields(world, audience, fields) for audience in chosen]
 
@@ -249,7 +253,8 @@ def _check_lookalike_spec(spec: Any) -> None:
     if not isinstance(spec.get("country", ""), str):
         raise errors.invalid_parameter("lookalike_spec.country must be a string")
     ratio = spec.get("ratio")
-    if ratio is not None and (isinstance(ratio, (bool, str)) or not 0.01 <= ratio <= 0.20):  # noqa: PLR2004
+    lowest, highest = _LOOKALIKE_RATIOS
+    if ratio is not None and not (isinstance(ratio, (int, float)) and lowest <= ratio <= highest):
         raise errors.invalid_parameter("lookalike_spec.ratio must be a number from 0.01 to 0.20")
 
 

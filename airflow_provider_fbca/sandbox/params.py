@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from airflow_provider_fbca.sandbox import errors
 
@@ -50,7 +51,7 @@ class Params:
         decoded = msgspec.json.decode(value)
         return decoded if isinstance(decoded, str) else bytes(value).decode()
 
-    def json_text(self, name: str) -> bytes | None:
+    def json_text(self, name: str) -> memoryview | None:
         """Return the JSON text of a structured parameter, None for an absent one.
 
         A JSON body may nest the structure or hold it as a string, as forms do.
@@ -59,9 +60,9 @@ class Params:
         if value is None:
             return None
         if isinstance(value, str):
-            return value.encode()
-        text = bytes(value)
-        return self.text(name).encode() if text.startswith(b'"') else text
+            return memoryview(value.encode())
+        text = memoryview(value)
+        return memoryview(self.text(name).encode()) if bytes(text[:1]) == b'"' else text
 
     def json(self, name: str) -> Any:
         """Return a structured parameter decoded, None for an absent one.
@@ -123,16 +124,22 @@ async def _read_body(request: Request) -> dict[str, str | msgspec.Raw]:
     if not body:
         return {}
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == _MULTIPART:
-        form = await request.form(max_part_size=len(body))
-        return {
-            name: value if isinstance(value, str) else (await value.read()).decode() for name, value in form.items()
-        }
-    if kind == _FORM and not body.startswith(b"{"):
-        for escape, character in _FREQUENT_ESCAPES.items():
-            body = body.replace(escape, character)
-        return dict(parse_qsl(body.decode(), keep_blank_values=True))
     try:
+        if kind == _MULTIPART:
+            return await _read_multipart(request, len(body))
+        if kind == _FORM and not body.startswith(b"{"):
+            return _read_form(body)
         return dict(_JSON_BODY.decode(body))
-    except msgspec.MsgspecError as error:
+    except (HTTPException, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise errors.invalid_parameter("The body is neither a JSON object nor a form") from error
+
+
+async def _read_multipart(request: Request, size: int) -> dict[str, str | msgspec.Raw]:
+    form = await request.form(max_part_size=size)
+    return {name: value if isinstance(value, str) else (await value.read()).decode() for name, value in form.items()}
+
+
+def _read_form(body: bytes) -> dict[str, str | msgspec.Raw]:
+    for escape, character in _FREQUENT_ESCAPES.items():
+        body = body.replace(escape, character)
+    return dict(parse_qsl(body.decode(), keep_blank_values=True))

@@ -72,7 +72,7 @@ class RowFile:
 
 def _encode(key: str, cells: Sequence[Any]) -> list[Any]:
     """Return ``[shape, table, codes]``: a table of distinct cells and codes into it, or the cells as they are."""
-    if not all(isinstance(cell, str) for cell in cells):
+    if set(map(type, cells)) != {str}:
         return ["json", list(cells), None]
     distinct = dict.fromkeys(cells)
     shape = "digests" if key in _HASHED else "text"

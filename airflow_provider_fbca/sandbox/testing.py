@@ -111,8 +111,10 @@ class Sandbox:
         """Queue a fault.
 
         :param kind: ``timeout``, ``drop``, ``server_error``, ``empty`` or ``graph``.
-        :param options: ``when`` ("before" or "after" the call is carried out), ``operation``, ``method``, ``path``,
-            ``nth``, ``count``, ``status``, ``seconds``, and ``code``, ``subcode``, ``is_transient`` for ``graph``.
+        :param options: ``when`` it strikes ("before" the call is carried out, "after" it, or "late": the call is
+            carried out ``lands_after`` seconds of the clock later); ``operation``, ``method`` and ``path`` of the calls
+            to strike; ``nth`` of these to strike first and the ``count`` of them; ``status``; ``seconds`` to hold the
+            connection; ``code``, ``subcode`` and ``is_transient`` for ``graph``.
         """
         self._ask("POST", "/faults", kind=kind, **options)
 
@@ -155,10 +157,11 @@ class Sandbox:
         """Forget everything but the settings that the sandbox was started with; the clock stays."""
         self._ask("POST", "/reset")
 
-    def _ask(self, method: str, path: str, **body: Any) -> Any:
-        answer = self._http.request(method, f"{self.url}/sandbox{path}", json=body or None, timeout=_ANSWER_SECONDS)
+    def _ask(self, verb: str, edge: str, /, **body: Any) -> Any:
+        url = f"{self.url}/sandbox{edge}"
+        answer = self._http.request(verb, url, json=body or None, timeout=_ANSWER_SECONDS)
         if not answer.ok:
-            raise ValueError(f"The sandbox refused {method} {path}: {answer.text}")
+            raise ValueError(f"The sandbox refused {verb} {edge}: {answer.text}")
         return answer.json()
 
 

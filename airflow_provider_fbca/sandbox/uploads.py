@@ -96,6 +96,9 @@ def remove_from_all(world: World, account_id: str, params: Params, entry: Logged
     batch = _read_batch(world, payload, entry)
     session = _session_of(world, account_id, "", place)
     now = world.clock.now()
+    if session.is_late(now):
+        session.discarded += batch.received
+        return _result(world, "", session, batch, extra_received=session.discarded)
     if world.terms_accepted(account_id):
         for audience in world.audiences.values():
             if audience.account_id == account_id and audience.is_customer_list:

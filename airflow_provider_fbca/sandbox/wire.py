@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -28,7 +28,7 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End the connection as the server stops; one that will get no answer is not waited for."""
         if self.cycle is not None and _EXTENSION in self.scope.get("extensions", {}):
-            connection = self.scope["extensions"][_EXTENSION]
+            connection = cast("dict[str, Any]", self.scope["extensions"][_EXTENSION])
             if connection.get("held"):
                 connection["transport"].abort()
         super().shutdown()

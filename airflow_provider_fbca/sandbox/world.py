@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from airflow_provider_fbca.sandbox.membership import Counter, Membership
 from airflow_provider_fbca.sandbox.request_log import RequestLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_fbca.sandbox.clock import Clock
     from airflow_provider_fbca.sandbox.sessions import Session
     from airflow_provider_fbca.sandbox.settings import Settings, Token
@@ -44,6 +47,8 @@ class World:
         self.faults = FaultQueue()
         self.log = RequestLog()
         self.answers = count()
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
+        self._later_numbers = count()
         self._audience_ids = count(_FIRST_AUDIENCE_ID)
         self._session_ids = count(_FIRST_OWN_SESSION_ID)
 
@@ -64,9 +69,24 @@ class World:
     def tick(self) -> float:
         """Let everything happen that is due and return the present instant."""
         now = self.clock.now()
+        while self._later and self._later[0][0] <= now:
+            due, _, action = heapq.heappop(self._later)
+            self._tick_audiences(due)
+            action()
+        self._tick_audiences(now)
+        return now
+
+    def do_later(self, due: float, action: Callable[[], object]) -> None:
+        """Do something when the clock gets there.
+
+        :param due: when.
+        :param action: what.
+        """
+        heapq.heappush(self._later, (due, next(self._later_numbers), action))
+
+    def _tick_audiences(self, now: float) -> None:
         for audience in self.audiences.values():
             audience.tick(now)
-        return now
 
     def new_members(self) -> Membership | Counter:
         """Return an empty store of members, or a mere counter in count-only mode."""

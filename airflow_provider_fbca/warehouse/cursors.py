@@ -37,6 +37,7 @@ class Driver:
     :param open_cursor: makes a cursor that reads as it goes, and sets read-only mode where that is simple.
     :param rolls_back: whether to roll back before closing. MySQL's drivers would first read the rest of the result.
     :param thread_id: gives the id to kill a query by, where the driver itself cannot cancel one.
+    :param drains: True where closing the connection first reads the rest of the result.
     :param names_late: True where a cursor knows its columns only once rows were fetched.
     :param is_bounded: False where the driver reads the whole result whatever one does.
     """
@@ -48,6 +49,7 @@ class Driver:
     thread_id: Callable[[Any], int] | None = None
     is_bounded: bool = True
     names_late: bool = False
+    drains: bool = False
 
 
 def driver_of(connection: object) -> Driver:
@@ -141,6 +143,7 @@ _DRIVERS = (
         _mysql_connector_cursor,
         rolls_back=False,
         thread_id=_mysql_connector_id,
+        drains=True,
     ),
     Driver("pymssql cursor", ("pymssql",), _plain_cursor, is_bounded=False),
     Driver("redshift_connector cursor", ("redshift_connector",), _plain_cursor, is_bounded=False),

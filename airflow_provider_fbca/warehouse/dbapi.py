@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import SourceError
@@ -38,6 +39,7 @@ class DbApiReader:
         self._cursor: Any = None
         self._names: tuple[str, ...] = ()
         self._rows_ahead: Sequence[Any] | None = None
+        self._exhausted = False
 
     def connect(self) -> None:
         """Connect and tell the driver.
@@ -51,8 +53,8 @@ class DbApiReader:
             connection = None
         if not callable(getattr(connection, "cursor", None)):
             raise _not_a_database(self._hook, self.origin)
-        self._connection = connection
         self._driver = driver_of(connection)
+        self._connection = connection
         self.route = f"dbapi ({self._driver.label})"
         if not self._driver.is_bounded:
             log.warning("The driver of %s reads whole results; a large one needs as much memory.", self.origin)
@@ -90,6 +92,7 @@ class DbApiReader:
         if rows is None:
             rows = self._cursor.fetchmany(self._query.batch_rows)
         if not rows:
+            self._exhausted = True
             return None
         if isinstance(rows[0], Mapping):
             rows = [tuple(row.values()) for row in rows]
@@ -103,20 +106,21 @@ class DbApiReader:
             cancel_query(self._connection, self._cursor)
             return
         # MySQL's protocol has no cancel: a second connection has to kill the query of the first.
-        killer = self._hook.get_conn()
-        try:
+        with closing(self._hook.get_conn()) as killer:
             killer.cursor().execute(f"KILL QUERY {self._driver.thread_id(self._connection)}")
-        finally:
-            killer.close()
 
     def close(self) -> None:
         """Roll back and close the connection; the cursor goes with it, since closing some reads all the rest."""
-        connection, self._connection = self._connection, None
-        if connection is None:
+        if self._connection is None:
             return
-        if self._driver.rolls_back:
-            roll_back(connection, self.origin)
-        connection.close()
+        try:
+            if self._driver.drains and self._cursor is not None and not self._exhausted:
+                self.cancel()
+        finally:
+            connection, self._connection = self._connection, None
+            if self._driver.rolls_back:
+                roll_back(connection, self.origin)
+            connection.close()
 
 
 def _not_a_database(hook: object, origin: str) -> SourceError:

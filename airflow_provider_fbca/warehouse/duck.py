@@ -38,13 +38,8 @@ class DuckReader:
         :raises SourceError: the statement gives no rows, or its columns cannot be told apart.
         """
         self._connection.execute("BEGIN TRANSACTION READ ONLY")
-        # Of a relation the rows stream; what ``execute`` gives would be copied whole.
-        relation = self._connection.sql(self._query.sql, params=self._query.parameters or None)
-        if relation is None:
-            raise SourceError(f"The statement run on {self.origin} gives no rows.", permanent=True)
-        names = checked_names(relation.columns, self.origin)
-        self._stream = relation_stream(relation, self._query.batch_rows)
-        return names
+        names, self._stream = self._run()
+        return checked_names(names, self.origin)
 
     def read(self) -> pa.RecordBatch | None:
         """Give the next batch, None after the last."""
@@ -64,6 +59,19 @@ class DuckReader:
         if connection is not None:
             connection.close()
 
+    def _run(self) -> tuple[list[str], pa.RecordBatchReader]:
+        sql, parameters = self._query.sql, self._query.parameters or None
+        if hasattr(self._connection, "fetch_record_batch"):
+            # Before DuckDB 2, a relation with parameters is computed whole, and what ``execute`` gives streams.
+            self._connection.execute(sql, parameters)
+            names = [column[0] for column in self._connection.description or ()]
+            return names, self._connection.fetch_record_batch(self._query.batch_rows)
+        # Since DuckDB 2, it is the other way round.
+        relation = self._connection.sql(sql, params=parameters)
+        if relation is None:
+            raise SourceError(f"The statement run on {self.origin} gives no rows.", permanent=True)
+        return relation.columns, relation_stream(relation, self._query.batch_rows)
+
 
 def is_relation(value: object) -> bool:
     """Tell whether a value is a relation of DuckDB, without importing DuckDB."""
@@ -76,6 +84,6 @@ def relation_stream(relation: Any, batch_rows: int) -> pa.RecordBatchReader:
     :param relation: a ``DuckDBPyRelation``.
     :param batch_rows: most rows of a batch.
     """
-    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
+    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
     stream: pa.RecordBatchReader = read(batch_rows)
     return stream

@@ -26,6 +26,8 @@ _IPC_FILE = b"ARROW1"
 # The continuation marker that begins each message of an IPC stream.
 _IPC_STREAM = b"\xff\xff\xff\xff"
 
+_READ_BYTES = 4 * 1024 * 1024
+
 _STORE_REMEDY = (
     "Install the Airflow provider that brings this file system (for s3, apache-airflow-providers-amazon[s3fs]), and "
     "look at the Airflow connection that stands before the @."
@@ -190,8 +192,8 @@ class _OpenFile:
         self._handle.seek(0)
         if start.startswith(_PARQUET):
             self.format = "parquet"
-            # Buffers kept ahead would stay in memory until the whole file is read.
-            self._parquet = pq.ParquetFile(self._handle, pre_buffer=False)
+            # Read in pieces: otherwise whole column chunks stay in memory, ahead of their rows and after them.
+            self._parquet = pq.ParquetFile(self._handle, pre_buffer=False, buffer_size=_READ_BYTES)
             self.names = self._parquet.schema_arrow.names
         elif start.startswith(_IPC_FILE):
             self.format = "arrow file"

@@ -203,21 +203,23 @@ class PumpedSource:
     # -- the thread's side --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        doing = f"Reaching {self._reader.origin}"
+        doing = "Reaching {origin}"
         try:
             self._reader.connect()
             self._outbox.put(_Mark.CONNECTED)
-            doing = f"Running the query of users on {self._reader.origin}"
+            doing = "Running the query of users on {origin}"
             if not self._stopped:
                 self._outbox.put(self._reader.start())
+            doing = "Reading users from {origin}, after {rows} rows,"
             while not self._stopped:
-                doing = f"Reading users from {self._reader.origin}, after {self._rows} rows,"
                 batch = self._reader.read()
                 if batch is None:
                     break
                 self._hand_over(batch)
         except BaseException as error:  # noqa: BLE001  some drivers panic with a BaseException; the consumer gets it
-            self._failure = told(error, doing=doing, remedy=self._remedy)
+            # Told of where the reader is now: a source of many files has come to another one meanwhile.
+            done = doing.format(origin=self._reader.origin, rows=self._rows)
+            self._failure = told(error, doing=done, remedy=self._remedy)
         finally:
             self._close_reader()
             self._outbox.put(_Mark.ENDED)

@@ -1,4 +1,5 @@
 """The examples that are known digit by digit: those Meta prints, and those computed from its rules."""
+# ruff: noqa: E501 - tables of examples read best one a line
 
 from __future__ import annotations
 

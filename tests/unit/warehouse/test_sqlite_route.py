@@ -263,6 +263,31 @@ def test_mysql_is_cancelled_by_killing_its_query(mysql):
     assert "rollback" not in calls
 
 
+def test_mysql_connector_kills_what_closing_would_read_to_the_end():
+    calls = []
+
+    class Connection(sqlite3.Connection):
+        connection_id = 7
+
+        def cursor(self, buffered=None):
+            calls.append(f"buffered={buffered}")
+            return super().cursor() if buffered is False else types.SimpleNamespace(execute=calls.append)
+
+        def close(self):
+            calls.append("close")
+            super().close()
+
+    Connection.__module__ = "mysql.connector.connection_cext"
+    hook = types.SimpleNamespace(get_conn=lambda: sqlite3.connect(":memory:", factory=Connection))
+    with PumpedSource(DbApiReader(hook, Query(counting(10_000), None, "x", 10)), remedy="") as source:
+        next(source.batches())
+    assert calls == ["buffered=False", "buffered=None", "KILL QUERY 7", "close", "close"]
+    calls.clear()
+    with PumpedSource(DbApiReader(hook, Query(counting(10), None, "x", 10)), remedy="") as source:
+        assert len(rows_of(source)) == 10
+    assert calls == ["buffered=False", "close"]
+
+
 class StuckConnection:
     """A driver that can only be stopped by closing its connection."""
 
