@@ -59,6 +59,12 @@ class SourceError(FbcaError):
         super().__init__(message, remedy=remedy)
 
 
+class StoppedError(FbcaError):
+    """The task was told to stop, and did."""
+
+    permanent = False
+
+
 class GuardError(FbcaError):
     """A guard refused the plan before anything was sent."""
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from facebook_business.api import FacebookAdsApi, FacebookResponse
 
-from airflow_provider_fbca.exceptions import GraphNotFoundError, GraphRequestError
+from airflow_provider_fbca.exceptions import GraphError, GraphNotFoundError, GraphRequestError
 from airflow_provider_fbca.graph.credentials import (
     DEFAULT_API_VERSION,
     DEFAULT_BASE_URL,
@@ -154,6 +154,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         self._accounts: dict[str, str] = {}
         self._created: dict[str, float] = {}
         self._warned_of_version = False
+        self._unknown_since: float | None = None
 
     @classmethod
     def init(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
@@ -200,6 +201,14 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
     def longest_flight(self) -> float:
         """Seconds after its start by which no single request can still be on its way to Meta."""
         return self._transport.longest_flight
+
+    @property
+    def unknown_since(self) -> float | None:
+        """When the answer to a write was last given up, by :func:`time.monotonic`; None if all were answered.
+
+        Such a write may still land until :attr:`longest_flight` seconds later, also if another try of it was answered.
+        """
+        return self._unknown_since
 
     def close(self) -> None:
         """Close the kept-alive connections. The object stays usable."""
@@ -316,10 +325,12 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
             if before_try:
                 before_try()
             self._num_requests_attempted += 1
-            answer = self._transport.exchange(request)
-            value = _value_of(answer, kind)
-            if value is None:
-                raise error_from_response(answer.status, answer.headers, answer.body, request.place)
+            try:
+                answer, value = self._exchange(request, kind)
+            except GraphError as error:
+                if error.outcome_unknown:
+                    self._unknown_since = time.monotonic()
+                raise
             self._num_requests_succeeded += 1
             self._warn_of_version(answer)
             return answer, value
@@ -328,6 +339,13 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
             return repeatable(error) or self._is_too_fresh(node, error)
 
         return self.retry.run(one_try, repeatable=may_repeat, sleep=sleep)
+
+    def _exchange(self, request: Request, kind: type) -> tuple[Answer, Any]:
+        answer = self._transport.exchange(request)
+        value = _value_of(answer, kind)
+        if value is None:
+            raise error_from_response(answer.status, answer.headers, answer.body, request.place)
+        return answer, value
 
     def _is_too_fresh(self, node: str, error: BaseException) -> bool:
         created = self._created.get(node)

@@ -39,14 +39,6 @@ class Verb(Enum):
     ERASE = ("DELETE", "usersofanyaudience")
 
 
-class Role(Enum):
-    """How a batch stands in its session; Meta lets some be sent again and some not."""
-
-    FIRST_OF_REPLACE = "first"
-    LAST_OF_REPLACE = "last"
-    ANY = "any"
-
-
 @dataclass(frozen=True, slots=True)
 class BatchAck:
     """Meta's answer to one batch.
@@ -174,13 +166,15 @@ class Delivery:
                 yield _Prepared(payload, first_row, count, last and first_row + count == end)
                 first_row += count
 
-    def send(self, batch: Batch, session: Session, role: Role, *, node: str | None = None) -> BatchAck:
+    def send(self, batch: Batch, session: Session, *, node: str | None = None) -> BatchAck:
         """Send one batch, with its tries, and read the answer. Runs in any thread."""
         options = self.options
         members = {"payload": batch.payload}
         if self.verb is not Verb.ERASE:
             members["session"] = batch.session_json(self.total)
-        tries = _Tries(role)
+        # A replace's first batch starts it: a second one could start it twice.
+        starts = self.verb is Verb.REPLACE and batch.seq == 1
+        tries = _Tries(repeat_unsent if starts else repeat_any)
 
         def before_try() -> None:
             if self.stop.is_set():
@@ -206,7 +200,7 @@ class Delivery:
             )
         except GraphError as error:
             # Our own earlier try had got through: the session it closed is the one that is now finished.
-            if not (tries.may_have_landed and role is Role.LAST_OF_REPLACE and error.subcode == REPLACE_FINISHED):
+            if not (batch.last and tries.may_have_landed and error.subcode == REPLACE_FINISHED):
                 raise
             answer = {}
         return BatchAck(
@@ -227,13 +221,12 @@ class Delivery:
         self._wait(self.options.max_concurrency - 1)
         session, rolls = self._session_for(session)
         closes = prepared.last or rolls
-        role = self._role(session, closes)
         batch = session.next_batch(prepared.payload, first_row=prepared.first_row, rows=prepared.rows, last=closes)
         # A session takes nothing after its last batch, and a replace nothing before its first has been accepted.
-        alone = closes or role is Role.FIRST_OF_REPLACE
+        alone = closes or (self.verb is Verb.REPLACE and batch.seq == 1)
         if alone:
             self._wait(0)
-        self.flying[pool.submit(self.send, batch, session, role)] = session
+        self.flying[pool.submit(self.send, batch, session)] = session
         if alone:
             self._wait(0)
         return None if closes else session
@@ -259,15 +252,9 @@ class Delivery:
         self.sessions.append(fresh)
         return fresh, False
 
-    def _role(self, session: Session, closes: bool) -> Role:
-        if self.verb is not Verb.REPLACE:
-            return Role.ANY
-        if not session.batches:
-            return Role.FIRST_OF_REPLACE
-        return Role.LAST_OF_REPLACE if closes else Role.ANY
-
     def _wait(self, left: int) -> None:
-        """Wait until no more than ``left`` requests are flying, and take their answers."""
+        """Take the answers that are there, and wait until no more than ``left`` requests are flying."""
+        self._take([future for future in self.flying if future.done()])
         while len(self.flying) > left:
             done, _ = wait(self.flying, return_when=FIRST_COMPLETED)
             self._take(done)
@@ -309,9 +296,9 @@ class Delivery:
 class _Tries:
     """What the tries of one batch have taught so far."""
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, safe: Repeatable) -> None:
         self.may_have_landed = False
-        self._safe: Repeatable = repeat_unsent if role is Role.FIRST_OF_REPLACE else repeat_any
+        self._safe = safe
 
     def repeatable(self, error: BaseException) -> bool:
         # An audience that Meta has only just created may not be known everywhere yet.

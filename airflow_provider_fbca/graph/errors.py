@@ -62,7 +62,7 @@ _FLAGGED = (
 _WAIT = "Try again later: calls that fail count as well. Fewer, larger requests and a higher access tier help."
 _AGAIN = "Nothing needs to change: try again later."
 _CALLER = "The request itself is wrong; report this with its fbtrace_id."
-_REPLACE_AGAIN = "Wait until operation_status is 200, then replace again with a new session: run the task once more."
+_REPLACE_AGAIN = "Wait until operation_status is 200, then run the task once more: it begins another session."
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(2650, REPLACE_NOT_BEGUN, GraphRetryableError, "the first batch of the replace did not arrive", _REPLACE_AGAIN),
     Rule(2650, REPLACE_BROKEN, GraphRetryableError, "the replace broke off half-way", _REPLACE_AGAIN),
     Rule(2650, REPLACE_TIMED_OUT, GraphRetryableError, "the replace took longer than 90 minutes", _REPLACE_AGAIN),
-    Rule(2650, REPLACE_FINISHED, GraphRetryableError, "the session of the replace is finished", _REPLACE_AGAIN),
+    Rule(2650, REPLACE_FINISHED, GraphRetryableError, "the upload session is finished", _REPLACE_AGAIN),
 )
 
 _BY_CODES: Final = {(rule.code, rule.subcode): rule for rule in RULES}

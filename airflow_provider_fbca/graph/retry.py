@@ -11,8 +11,11 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from airflow_provider_fbca.exceptions import GraphError, GraphThrottledError, GraphTransientError
+from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN
 
 T = TypeVar("T")
+
+_SLOWER = 4
 
 #: Decides on an error whether the call that raised it may be made again.
 Repeatable = Callable[[BaseException], bool]
@@ -102,7 +105,9 @@ class RetryPolicy:
         error = _error_of(state)
         if isinstance(error, GraphThrottledError) and error.wait_seconds is not None:
             return error.wait_seconds
-        return float(min(self.longest_pause, self.first_pause * 2 ** (state.attempt_number - 1))) / 2
+        # Meta may take a minute to know a new audience everywhere, far longer than a fault usually lasts.
+        first = self.first_pause * (_SLOWER if error is not None and error.code == ALIAS_UNKNOWN else 1)
+        return float(min(self.longest_pause, first * 2 ** (state.attempt_number - 1))) / 2
 
 
 def _error_of(state: RetryCallState) -> GraphError | None:

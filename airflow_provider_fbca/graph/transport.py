@@ -104,7 +104,7 @@ class Transport:
         # Raised out here, the new error holds no reference to the one that quotes.
         raise GraphTransientError(
             f"{request.place.doing} got no answer from Meta: {reason}.",
-            remedy="If this does not pass, check the network and the connection's host and proxies.",
+            remedy="If this does not pass, check network, certificates, and the connection's host and proxies.",
             outcome_unknown=request.place.write and body.begun,
         )
 

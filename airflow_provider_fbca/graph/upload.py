@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_fbca.exceptions import GraphError, OptionsError
-from airflow_provider_fbca.graph.delivery import BatchAck, Delivery, Options, Role, UploadTotals, Verb
+from airflow_provider_fbca.graph.delivery import BatchAck, Delivery, Options, UploadTotals, Verb
 from airflow_provider_fbca.graph.errors import REPLACE_FINISHED, REPLACE_NOT_BEGUN, REPLACE_TIMED_OUT
 from airflow_provider_fbca.graph.ids import account_number, audience_number
 from airflow_provider_fbca.graph.payload import payloads_within
@@ -152,7 +152,7 @@ class UserUploader:
         run = Delivery(self._options, Verb.REPLACE, total)
         [(payload, count)] = payloads_within(rows, 2**62, extra=self._options.payload_extra)
         try:
-            run.send(session.next_batch(payload, first_row=0, rows=count, last=True), session, Role.ANY)
+            run.send(session.next_batch(payload, first_row=0, rows=count, last=True), session)
         except GraphError as error:
             if error.subcode in {REPLACE_FINISHED, REPLACE_TIMED_OUT}:
                 return ReplaceState.CLOSED_BEFORE
@@ -179,7 +179,6 @@ class UserUploader:
             run.send(
                 session.next_batch(batch.payload, first_row=batch.first_row, rows=batch.rows, last=False),
                 session,
-                Role.ANY,
                 node=f"act_{account_number(account_id)}",
             )
             sent += 1

@@ -39,6 +39,7 @@ class Credentials:
     :param app_id: of the app that the token belongs to, digits.
     :param app_secret: signs calls (``appsecret_proof``) where given.
     :param ad_account_id: digits without ``act_``, None where the connection names none.
+    :param page_id: of the page that page-scoped user ids belong to, digits; None where the connection names none.
     :param api_version: such as ``v26.0``; None for the package's own.
     :param base_url: of the Graph API; None for Meta's.
     :param timeout: longest wait for an answer in seconds; None for the package's own.
@@ -49,6 +50,7 @@ class Credentials:
     app_id: str | None = None
     app_secret: str | None = field(default=None, repr=False)
     ad_account_id: str | None = None
+    page_id: str | None = None
     api_version: str | None = None
     base_url: str | None = None
     timeout: float | None = None
@@ -76,6 +78,7 @@ def from_connection(connection: Connection) -> Credentials:
             "app_id": connection.login or extra.get("app_id"),
             "app_secret": extra.get("app_secret"),
             "ad_account_id": extra.get("ad_account_id") or extra.get("account_id"),
+            "page_id": extra.get("page_id"),
             "api_version": extra.get("api_version"),
             "base_url": connection.host,
             "timeout": extra.get("timeout"),
@@ -130,6 +133,12 @@ def _seconds(value: object) -> float:
     return seconds
 
 
+def _digits(value: object) -> str:
+    if not str(value).isdecimal():
+        raise ValueError
+    return str(value)
+
+
 def _version(value: object) -> str:
     if not _VERSION.fullmatch(str(value)):
         raise ValueError
@@ -143,9 +152,16 @@ def _proxies(value: object) -> dict[str, str]:
     return {str(scheme): str(address) for scheme, address in found.items()}
 
 
-_PARSERS = {"ad_account_id": account_number, "api_version": _version, "timeout": _seconds, "proxies": _proxies}
+_PARSERS = {
+    "ad_account_id": account_number,
+    "page_id": _digits,
+    "api_version": _version,
+    "timeout": _seconds,
+    "proxies": _proxies,
+}
 _FORMS = {
     "ad_account_id": "is not an ad account id (digits, with or without act_ in front)",
+    "page_id": "is not the id of a page (digits)",
     "api_version": "is not a Graph API version (such as v26.0)",
     "timeout": "is not a number of seconds between 0 and 3600",
     "proxies": 'is not a JSON object such as {"https": "http://proxy.example.com:3128"}',

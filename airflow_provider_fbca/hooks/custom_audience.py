@@ -24,7 +24,7 @@ from airflow_provider_fbca.get_provider_info import ui_field_behaviour
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.audiences import Audiences, operation_code
 from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT
-from airflow_provider_fbca.graph.ids import account_number
+from airflow_provider_fbca.graph.ids import account_number, audience_number
 from airflow_provider_fbca.graph.upload import MAX_SESSION_ID, UserUploader
 from airflow_provider_fbca.hooks.credentials import (
     DEFAULT_CONN_ID,
@@ -37,7 +37,7 @@ from airflow_provider_fbca.identity import Preparer, resolve_mapping
 from airflow_provider_fbca.warehouse import open_arrow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -81,12 +81,14 @@ class FacebookCustomAudienceHook(BaseHook):
                 "app_secret": "<app secret; signs every call>",
                 "ad_account_id": "act_1234567890",
                 "api_version": "v26.0",
+                "page_id": "1234567890",
                 "timeout": 60,
                 "proxies": {"https": "http://proxy.example.com:3128"}
             }
         }
 
-    All but the password is optional; ``ad_account_id`` is needed to create and find audiences. ``host`` is the base URL
+    All but the password is optional; ``ad_account_id`` is needed to create and find audiences, the app id to send
+    APPUID and ``page_id`` to send PAGEUID. ``host`` is the base URL
     of the Graph API if it is not Meta's own (a sandbox, a proxy; plain http only on this machine). A connection of the
     Apache provider's type ``facebook_social`` works unchanged. Where ``fbca_conn_id`` is left at its default and no
     such connection exists, ``FB_APP_ID``, ``FB_APP_SECRET``, ``FB_ACCESS_TOKEN`` and ``FB_AD_ACCOUNT_ID`` are taken
@@ -285,7 +287,8 @@ class FacebookCustomAudienceHook(BaseHook):
             )
         self._require_terms(owner)
         return Audience(
-            id=audience_id,
+            # Meta's own spelling: it names the ledger's folder, which must be one for each audience.
+            id=audience_number(str(found.get("id") or audience_id)),
             account_id=owner,
             name=str(found.get("name", "")),
             is_value_based=bool(found.get("is_value_based")),
@@ -321,6 +324,8 @@ class FacebookCustomAudienceHook(BaseHook):
         max_concurrency: int = 4,
         new_session: Callable[[], int] | None = None,
         on_batch: Callable[[BatchAck], None] | None = None,
+        before_request: Callable[[], None] | None = None,
+        payload_extra: Mapping[str, Any] | None = None,
     ) -> UserUploader:
         """Return what sends prepared rows (hashed record batches) to an audience.
 
@@ -328,6 +333,8 @@ class FacebookCustomAudienceHook(BaseHook):
         :param max_concurrency: most requests in flight.
         :param new_session: gives the id of each session, before its first use; by default a random one.
         :param on_batch: told of each batch that Meta acknowledged.
+        :param before_request: called before every request; what it raises stops the sending.
+        :param payload_extra: further members of every payload, as :meth:`payload_extra` gives them.
         """
         return UserUploader(
             self.get_conn(),
@@ -336,7 +343,31 @@ class FacebookCustomAudienceHook(BaseHook):
             max_concurrency=max_concurrency,
             new_session=new_session or (lambda: secrets.randbelow(MAX_SESSION_ID) + 1),
             on_batch=on_batch,
+            before_request=before_request,
+            payload_extra=payload_extra,
         )
+
+    def payload_extra(self, keys: Collection[str]) -> dict[str, list[str]]:
+        """Return what Meta wants beside rows of ids that only mean something within an app or a page.
+
+        :param keys: of the rows.
+        :raises ConnectionFieldsError: where the connection does not name the app (login) or the page (``page_id``).
+
+        .. seealso:: https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/custom-audience/users
+        """
+        needed = {"APPUID": ("app_ids", "login", self.credentials.app_id)}
+        needed |= {"PAGEUID": ("page_ids", "page_id", self.credentials.page_id)}
+        extra: dict[str, list[str]] = {}
+        for key, (member, field, value) in needed.items():
+            if key in keys and value is None:
+                raise ConnectionFieldsError(
+                    f"Rows with {key} need {field} of connection '{self.fbca_conn_id}', which is not set.",
+                    fields=(field,),
+                    remedy="Set it in Admin > Connections.",
+                )
+            if key in keys:
+                extra[member] = [str(value)]
+        return extra
 
     def add_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
         """Add people at once, past the ledger: a refresh will not know them. Operators are what schedules should use.

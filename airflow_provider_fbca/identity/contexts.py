@@ -13,14 +13,14 @@ class Contexts:
     :param transliterate: the option of every context.
     """
 
+    #: The context of rows whose COUNTRY cannot be read; all numbers above it stand for a country.
+    UNREADABLE = 0
     #: The context of rows that name no country, or the default one.
-    DEFAULT = 0
-    #: The context of rows whose COUNTRY cannot be read. The numbers of the other countries follow it.
-    UNREADABLE = 1
+    DEFAULT = 1
 
     def __init__(self, default_country: str | None, transliterate: bool) -> None:
         self._transliterate = transliterate
-        self._contexts = [Context(default_country, transliterate), Context(None, transliterate)]
+        self._contexts = [Context(None, transliterate), Context(default_country, transliterate)]
         self._numbers: dict[str, int] = {} if default_country is None else {default_country: self.DEFAULT}
 
     def __len__(self) -> int:

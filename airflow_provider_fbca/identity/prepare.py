@@ -180,7 +180,7 @@ def _hashed_by_key(hashed: Mapping[str, bool], keys: Sequence[Key]) -> dict[str,
             in_use = f"The keys in use are {', '.join(known)}."
             raise OptionsError(f"`hashed` names {name!r}, which no column feeds.", remedy=in_use)
         if told and not known[name]:
-            raise OptionsError(f"`hashed` names {name}, which Meta takes unhashed only.", remedy="Leave it out.")
+            raise OptionsError(f"`hashed` names {name}, which is not hashed but sent as it is.", remedy="Leave it out.")
     return by_name
 
 

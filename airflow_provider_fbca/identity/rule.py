@@ -32,8 +32,9 @@ def identify(
     trimmed = trim(text) if text is not None else ""
     if text is None or is_placeholder(trimmed):
         return Blank.EMPTY
-    if key.hashed and hashed is not False and not (whole_date and not hashed):
-        found = read_digest(trimmed)
+    if key.hashed and hashed is not False:
+        # The digest of a whole date says nothing of its parts.
+        found = None if whole_date else read_digest(trimmed)
         if found is not None:
             return found
         if hashed:

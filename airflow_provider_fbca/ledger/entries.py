@@ -12,6 +12,7 @@ so that one listing tells all:
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,16 +20,18 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.exceptions import LedgerError
 from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, SettledMarker
-from airflow_provider_fbca.ledger.snapshot import Snapshot
+from airflow_provider_fbca.ledger.snapshot import Snapshot, digest_of
 from airflow_provider_fbca.ledger.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_fbca.ledger.store import StorePath
     from airflow_provider_fbca.ledger.workdir import WorkDir
 
 _ROWS, _OPEN, _SETTLED, _SESSION = "rows.parquet", "open.json", "settled.json", "session-"
+#: Files of an entry; whatever else lies in the folder (a note, what a sync tool left) is not the ledger's.
+_FILE = re.compile(r"(?P<id>[0-9]{10,}-[0-9a-f]+)\.(?:rows\.parquet|open\.json|settled\.json|session-[0-9]+\.json)")
 _RESTORE = "Restore the ledger's folder from a backup; without it nobody knows who is in the audience."
 
 
@@ -37,7 +40,7 @@ class Entry:
     """One entry that was opened.
 
     :param id: ``<sequence>-<token>``.
-    :param opened: None where the marker is unreadable.
+    :param opened: None where the marker is unreadable or lost, and another file tells that it had been there.
     :param settled: None where the entry is open, or its marker unreadable.
     :param has_rows: whether its snapshot is there.
     """
@@ -88,11 +91,15 @@ class History:
 
     @property
     def began_empty(self) -> bool | None:
-        """Whether the audience had never been filled when its first entry was opened; None without an entry."""
+        """Whether the audience had never been filled when its first entry was opened; None without an entry.
+
+        Writers that began at the same time share the first number, and the later of them saw what the other had sent.
+        """
         if not self.entries:
             return None
-        first = self.entries[0].opened
-        return first is not None and first.audience_was_empty
+        lowest = _sequence(self.entries[0].id)
+        first = [entry.opened for entry in self.entries if _sequence(entry.id) == lowest]
+        return any(marker.audience_was_empty for marker in first if marker)
 
     def unknown_of(self, ids: Sequence[str]) -> tuple[str, ...]:
         """Return those of some entry ids that this ledger has never heard of."""
@@ -121,17 +128,16 @@ class AudienceLedger:
 
         :raises LedgerError: where the store cannot be read.
         """
-        names = self._store.names()
-        markers = self._store.read([name for name in names if name.endswith((_OPEN, _SETTLED))])
-        present = set(names)
+        files = self._files()
+        markers = self._store.read([name for name in files if name.endswith((_OPEN, _SETTLED))])
         entries = tuple(
             Entry(
                 id=entry_id,
-                opened=OpenMarker.from_json(markers[_name(entry_id, _OPEN)]),
+                opened=OpenMarker.from_json(markers.get(_name(entry_id, _OPEN), b"")),
                 settled=SettledMarker.from_json(markers.get(_name(entry_id, _SETTLED), b"")),
-                has_rows=_name(entry_id, _ROWS) in present,
+                has_rows=_name(entry_id, _ROWS) in files,
             )
-            for entry_id in _ids_with(names, _OPEN)
+            for entry_id in _marked(files)
         )
         return History(entries, _missing(entries))
 
@@ -145,20 +151,19 @@ class AudienceLedger:
         path = workdir.file(_name(entry.id, _ROWS))
         if not path.exists():
             self._store.fetch(path.name, path)
-        snapshot = Snapshot.read(path)
-        if entry.digest not in {None, snapshot.digest()}:
+        if entry.digest not in (None, digest_of(path)):
             raise LedgerError(
                 f"The snapshot of ledger entry {entry.id} in {self.uri} is not the file that was written.",
                 remedy=_RESTORE,
             )
-        return snapshot
+        return Snapshot.read(path)
 
     def begin(self, snapshot: Snapshot) -> OpenEntry:
         """Store a snapshot under the next number, without a marker: as far as anyone knows it was never sent.
 
         :param snapshot: of distinct rows.
         """
-        last = max((int(name.split("-", 1)[0]) for name in self._store.names()), default=0)
+        last = max((_sequence(entry_id) for entry_id in self._files().values()), default=0)
         entry_id = f"{last + 1:010d}-{secrets.token_hex(4)}"
         digest = snapshot.digest()
         self._store.put(_name(entry_id, _ROWS), snapshot.path)
@@ -166,9 +171,14 @@ class AudienceLedger:
 
     def discard_rows(self, ids: Sequence[str]) -> None:
         """Delete the snapshots of retired entries; their markers stay as history (rule L12)."""
-        present = set(self._store.names())
+        present = self._files().keys()
         for name in sorted({_name(entry_id, _ROWS) for entry_id in ids} & present):
             self._store.delete(name)
+
+    def _files(self) -> dict[str, str]:
+        """Return the names of the ledger's files, each with the id of its entry."""
+        matches = (_FILE.fullmatch(name) for name in self._store.names())
+        return {match.string: match["id"] for match in matches if match}
 
 
 class OpenEntry:
@@ -217,8 +227,14 @@ def _name(entry_id: str, ending: str) -> str:
     return f"{entry_id}.{ending}"
 
 
-def _ids_with(names: Sequence[str], ending: str) -> list[str]:
-    return [name.removesuffix(f".{ending}") for name in names if name.endswith(f".{ending}")]
+def _sequence(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
+
+
+def _marked(files: Mapping[str, str]) -> list[str]:
+    """Return the ids that have a marker of any kind, in sequence: rows without one were never sent."""
+    marked = {entry_id for name, entry_id in files.items() if not name.endswith(_ROWS)}
+    return sorted(marked, key=lambda entry_id: (_sequence(entry_id), entry_id))
 
 
 def _missing(entries: Sequence[Entry]) -> frozenset[str]:

@@ -58,9 +58,9 @@ class OpenMarker:
         found = _from_json(content)
         try:
             known = {name: found[name] for name in cls.__dataclass_fields__}
-        except KeyError:
+            return cls(**known | {"schema": _texts(known["schema"]), "reads": _texts(known["reads"])})
+        except (KeyError, TypeError):
             return None
-        return cls(**known | {"schema": tuple(known["schema"]), "reads": tuple(known["reads"])})
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class SettledMarker:
         """Read a marker, or return None where it is not a whole one: such an entry counts as open."""
         found = _from_json(content)
         try:
-            return cls(tuple(found["supersedes"]), found["settled_at"], dict(found["totals"]))
-        except (KeyError, TypeError):
+            return cls(_texts(found["supersedes"]), found["settled_at"], dict(found["totals"]))
+        except (KeyError, TypeError, ValueError):
             return None
 
 
@@ -98,6 +98,13 @@ def _from_json(content: bytes) -> dict[str, Any]:
     """Return the object of a marker of this format, empty where it is anything else."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    """Return a list of texts; anything else is not what a marker of this format holds."""
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise TypeError
+    return tuple(found)

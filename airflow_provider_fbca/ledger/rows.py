@@ -7,6 +7,7 @@ deterministic, and memory does not grow with the number of keys.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.ledger.workdir import WorkDir
 
 _MEMORY_LIMIT = "384MB"
+#: Each thread needs a share of that memory for itself: with one for every core of a large machine it would not do.
+_MOST_THREADS = 4
 #: Places of different snapshots never meet: each may hold this many rows.
 _PLACES = 2**40
 
@@ -49,6 +52,11 @@ class FileRows:
     def count(self) -> int:
         """How many rows there are."""
         return sum(snapshot.rows for snapshot in self.snapshots) - sum(len(drop) for drop in self.dropped)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The identifier keys of the columns."""
+        return tuple(self.schema.names)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows, columns named by key, without the row ids."""
@@ -137,6 +145,7 @@ class RowSets:
         spill.mkdir(mode=0o700, exist_ok=True)
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY_LIMIT,
+            "threads": min(_MOST_THREADS, os.cpu_count() or 1),
             "temp_directory": str(spill),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
@@ -149,10 +158,12 @@ class RowSets:
         except duckdb.Error as error:
             failure = type(error).__name__
         if failure:
-            raise LedgerError(
+            wrapped = LedgerError(
                 f"The comparison of snapshots failed ({failure}).",
                 remedy=f"See that {self._workdir.path.parent} has free space: about 50 bytes for each row compared.",
             )
+            wrapped.permanent = False
+            raise wrapped
 
 
 def _start(number: int) -> int:

@@ -48,7 +48,7 @@ class Snapshot:
             with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow.remove_metadata()
                 rows = file.metadata.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - damaged bytes make Arrow raise anything, UnicodeDecodeError for one
             failure = type(error).__name__
         if failure or schema.names[:1] != [ROW_ID_COLUMN]:
             raise LedgerError(
@@ -59,16 +59,21 @@ class Snapshot:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, as ``sha256:<hex>``."""
-        whole = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while chunk := file.read(_READ_CHUNK):
-                whole.update(chunk)
-        return f"sha256:{whole.hexdigest()}"
+        return digest_of(self.path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in their stored order, row ids included, a row group's worth in memory at a time."""
         with pq.ParquetFile(self.path) as file:
             yield from file.iter_batches(batch_size=_GROUP_ROWS)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as ``sha256:<hex>``."""
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_CHUNK):
+            whole.update(chunk)
+    return f"sha256:{whole.hexdigest()}"
 
 
 class SnapshotWriter:

@@ -6,21 +6,27 @@ is taken. On an object store a put is atomic by itself, and exclusive creation i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
 _COPY_CHUNK = 4 * 2**20
+#: How the names of temporary files end, and the age from which one without a lock is nobody's: locks may be unknown to
+#: other machines.
+_BESIDE = ".part"
+_BESIDE_SECONDS = 3600.0
 
 
 class StorePath(Protocol):
@@ -35,10 +41,6 @@ class StorePath(Protocol):
         """The path as the store's file system takes it."""
 
     @property
-    def name(self) -> str:
-        """The last part of the path."""
-
-    @property
     def fs(self) -> Any:
         """The fsspec file system."""
 
@@ -47,12 +49,6 @@ class StorePath(Protocol):
 
     def open(self, mode: str = "r") -> Any:
         """Open the file."""
-
-    def exists(self) -> bool:
-        """Tell whether something is there."""
-
-    def iterdir(self) -> Iterable[Self]:
-        """Give what is in the folder."""
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the file."""
@@ -80,12 +76,7 @@ class Store:
     def names(self) -> list[str]:
         """Return the names of the files in the folder, sorted; none where the folder does not exist yet."""
         with _wrapped("listed", self.uri):
-            if self._local is not None:
-                found = [path.name for path in self._local.iterdir()] if self._local.is_dir() else []
-            elif self._folder.exists():
-                found = [path.name for path in self._folder.iterdir()]
-            else:
-                found = []
+            found = self._listing()
         return sorted(name for name in found if not name.startswith("."))
 
     def read(self, names: Sequence[str]) -> dict[str, bytes]:
@@ -134,6 +125,7 @@ class Store:
             if self._local is None:
                 self._folder.fs.put_file(os.fspath(source), self._folder.joinpath(name).path)
                 return
+            self._sweep()
             with self._beside(name) as (temporary, file), source.open("rb") as content:
                 shutil.copyfileobj(content, file, _COPY_CHUNK)
                 _sync(file)
@@ -161,17 +153,40 @@ class Store:
             else:
                 (self._local / name).unlink(missing_ok=True)
 
+    def _listing(self) -> list[str]:
+        # Not "exists" first: it answers no where the store does not answer, and the ledger would seem to be new.
+        try:
+            if self._local is not None:
+                return [path.name for path in self._local.iterdir()]
+            # Some file systems remember listings, and would hide what others have written since.
+            self._folder.fs.invalidate_cache(self._folder.path)
+            return [path.rpartition("/")[2] for path in self._folder.fs.ls(self._folder.path, detail=False)]
+        except FileNotFoundError:
+            return []
+
     @contextmanager
     def _beside(self, name: str) -> Iterator[tuple[str, IO[bytes]]]:
-        """Give a private temporary file in the folder, removed at the end whatever happens."""
+        """Give a private temporary file in the folder, removed at the end whatever happens.
+
+        It is locked while its writer lives, so that others can tell what a killed one has left.
+        """
         assert self._local is not None  # noqa: S101 - only the local branches call this
         _make_private(self._local)
-        descriptor, temporary = tempfile.mkstemp(dir=self._local, prefix=f".{name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=self._local, prefix=f".{name}.", suffix=_BESIDE)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                with suppress(OSError):  # where a file system has no locks, nothing is swept either
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 yield temporary, file
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove the temporary files of writers that were killed: they hold people's hashes."""
+        assert self._local is not None  # noqa: S101 - only the local branches call this
+        for left in self._local.glob(f".*{_BESIDE}"):
+            if _is_abandoned(left):
+                left.unlink(missing_ok=True)
 
 
 def _is_local(folder: StorePath) -> bool:
@@ -188,7 +203,22 @@ def _make_private(folder: Path) -> None:
     if not folder.is_dir():
         if not folder.parent.is_dir():
             _make_private(folder.parent)
-        folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+        try:
+            folder.mkdir(mode=_PRIVATE_FOLDER)
+        except FileExistsError:
+            # Another task was quicker, or it is a file.
+            if not folder.is_dir():
+                raise NotADirectoryError from None
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Tell whether the writer of a temporary file is gone: nobody holds its lock, and it is not just being made."""
+    try:
+        with temporary.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - temporary.stat().st_mtime > _BESIDE_SECONDS
+    except OSError:
+        return False
 
 
 def _sync(file: IO[bytes]) -> None:

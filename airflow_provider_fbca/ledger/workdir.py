@@ -6,8 +6,11 @@ import fcntl
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from airflow_provider_fbca.exceptions import LedgerPlaceError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,12 +34,24 @@ class WorkDir:
         self.path = Path()
 
     def __enter__(self) -> Self:
-        self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _require_private(self._parent)
-        self._remove_stale()
-        self.path = Path(tempfile.mkdtemp(dir=self._parent, prefix="task-"))
-        self._descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        failure = ""
+        try:
+            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_private(self._parent)
+            self._remove_stale()
+            while self._descriptor < 0:
+                self.path = Path(tempfile.mkdtemp(dir=self._parent, prefix="task-"))
+                self._descriptor = _lock_of_new(self.path)
+        except OSError as error:
+            failure = type(error).__name__
+        if failure:
+            wrapped = LedgerPlaceError(
+                f"The folder {self._parent} for temporary files cannot be used: {failure}.",
+                remedy="It must belong to this user, be closed to others (mode 0700) and have space. Correct or remove "
+                "it, or set TMPDIR of the worker.",
+            )
+            wrapped.permanent = False
+            raise wrapped
         return self
 
     def __exit__(
@@ -51,22 +66,36 @@ class WorkDir:
 
     def _remove_stale(self) -> None:
         for folder in self._parent.glob("task-*"):
-            if _is_abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                _remove_if_abandoned(folder)
 
 
-def _is_abandoned(folder: Path) -> bool:
-    """Tell whether the lock of a folder can be had, that is whether its process is gone."""
+def _lock_of_new(folder: Path) -> int:
+    """Take the lock of a folder that was just made; -1 where another task's start took the folder for abandoned."""
+    lock = folder / _LOCK
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
-        return False  # a task that is just starting: between making its folder and its lock
+        return -1
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    # Whoever removes a folder holds its lock meanwhile: once we have it, the folder is there for good or gone.
+    if lock.exists():
+        return descriptor
+    os.close(descriptor)
+    return -1
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove a folder whose lock can be had, that is whose process is gone.
+
+    :raises OSError: where the lock is held.
+    """
+    # Where there is no lock, its process was killed before it made one, or half-way through removing the folder, or is
+    # just starting and will start over with another folder.
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
-        return True
+        shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(descriptor)
 

@@ -141,8 +141,14 @@ class UsersOperator(AudienceOperator):
         self.min_rows = self.default_min_rows if min_rows is None else min_rows
         self.max_invalid_ratio = max_invalid_ratio
         self.plan_only = plan_only
+        self._run: AudienceRun | None = None
         #: Earlier manifests; None to find them in XCom. Only a refresh offers it as an option.
         self.previous_upload: Mapping[str, Any] | None = None
+
+    def on_kill(self) -> None:
+        """Stop: the query is cancelled and no further request begins; what was sent stays recorded in the ledger."""
+        if self._run is not None:
+            self._run.stop()
 
     @property
     def source(self) -> Source:
@@ -177,7 +183,8 @@ class UsersOperator(AudienceOperator):
         """
         from airflow_provider_fbca.operators.run import AudienceRun  # noqa: PLC0415 - heavy
 
-        return AudienceRun(self, context)
+        self._run = AudienceRun(self, context)
+        return self._run
 
     def check_options(self) -> None:
         """Check the options before anything is looked at.

@@ -8,7 +8,7 @@ from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.base import AudienceOperator, UsersOperator
 from airflow_provider_fbca.operators.rim import fails_fast
-from airflow_provider_fbca.sync import STRATEGIES, Guards, plan_refresh, plan_removal, plan_upload, refuse_strangers
+from airflow_provider_fbca.sync import STRATEGIES, Guards, plan_removal, plan_upload, refuse_strangers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -217,9 +217,9 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         """Read and prepare the users, compare them with what may be in the audience, remove, add."""
         self.check_options()
         with self.audience_run(context) as run:
+            run.refuse_unknown_entries()
             refuse_strangers(run.audience.id, began_empty=run.began_empty)
-            known = run.exposure()
+            exposure = run.exposure()
             users = run.read_users(value_based=run.audience.is_value_based)
-            exposure, leaving = run.sets.union(known), run.sets.count_leaving(known, users)
-            plan = plan_refresh(run.sets.all_of(users), exposure=exposure, leaving=leaving)
+            plan = run.plan_refresh(users, exposure)
             return run.carry_out(plan, users, kind="refresh", strategy=self.strategy, supersedes=run.outstanding_ids)

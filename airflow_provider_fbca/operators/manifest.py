@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import LedgerError, OptionsError
@@ -72,7 +73,19 @@ def plan_report(audience_id: str, plan: Plan, report: PrepareReport) -> dict[str
     }
 
 
-def named_entries(manifests: Iterable[Mapping[str, Any]], audience_id: str) -> dict[str, str]:
+def manifests_in(given: object) -> list[Any]:
+    """Return the manifests in what XCom gave: nothing, one, or several in no useful order.
+
+    :param given: what ``xcom_pull`` returned, or ``previous_upload``.
+    """
+    if given is None:
+        return []
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
+        return [each for each in given if each is not None]
+    return [given]
+
+
+def named_entries(manifests: Iterable[Any], audience_id: str) -> dict[str, str]:
     """Return the ledger entries that earlier manifests name, each with where it was.
 
     :param manifests: values of earlier runs' XComs, or of ``previous_upload``.
@@ -85,11 +98,14 @@ def named_entries(manifests: Iterable[Mapping[str, Any]], audience_id: str) -> d
         try:
             of, entry, outstanding = manifest["audience_id"], manifest["entry"], manifest["outstanding"]
             found = {each["id"]: entry["uri"] for each in outstanding} | {entry["id"]: entry["uri"]}
+            is_manifest = all(isinstance(text, str) for pair in found.items() for text in pair)
         except (KeyError, TypeError):
+            is_manifest = False
+        if not is_manifest:
             raise OptionsError(
                 "previous_upload is not the manifest of an upload.",
                 remedy="Pass the output of an upload or refresh task of this audience.",
-            ) from None
+            )
         if str(of) != audience_id:
             raise OptionsError(
                 f"previous_upload is of audience {of}, and this task writes to audience {audience_id}.",

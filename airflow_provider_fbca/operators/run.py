@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_fbca.compat import conf
-from airflow_provider_fbca.exceptions import LedgerPlaceError
+from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError, StoppedError
 from airflow_provider_fbca.ledger import AudienceLedger, OpenMarker, RowSets, Snapshot, WorkDir, utc_now
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.journal import EntryJournal
 from airflow_provider_fbca.operators.manifest import (
     manifest_key,
     manifest_of,
+    manifests_in,
     named_entries,
     plan_report,
     refuse_unknown,
 )
 from airflow_provider_fbca.operators.progress import Progress
 from airflow_provider_fbca.operators.users import read_users
-from airflow_provider_fbca.sync import carry_out
+from airflow_provider_fbca.sync import carry_out, plan_refresh
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,16 +33,45 @@ if TYPE_CHECKING:
 
     from airflow_provider_fbca.hooks.custom_audience import Audience
     from airflow_provider_fbca.identity import PrepareReport
-    from airflow_provider_fbca.ledger import History, Kind
+    from airflow_provider_fbca.ledger import Entry, History, Kind
     from airflow_provider_fbca.operators.base import UsersOperator
     from airflow_provider_fbca.sync import Plan
+    from airflow_provider_fbca.warehouse import UserSource
+
+
+_LOCAL = {"", "file", "local"}
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """The rows that may be in the audience.
+
+    :param known: the entries that hold them, each with its snapshot.
+    """
+
+    known: tuple[tuple[Entry, Snapshot], ...]
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """The rows of every entry."""
+        return tuple(snapshot for _, snapshot in self.known)
+
+    @property
+    def finished(self) -> tuple[Snapshot, ...]:
+        """The rows of the entries whose runs came to their end."""
+        return tuple(snapshot for entry, snapshot in self.known if entry.settled)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run that died, or is still at work, has left some."""
+        return len(self.finished) < len(self.known)
 
 
 class AudienceRun:
     """One try of one task: checks first, then users, plan, guards, and only then the ledger and Meta.
 
-    Entering it finds out, before any query runs, whether the ledger has a place, the connection works, the audience
-    exists and belongs to the account, and the terms are accepted. Leaving it removes the task's spill.
+    Entering it finds out, before any query runs, whether the ledger has a place that can be read, the connection works,
+    the audience exists and belongs to the account, and the terms are accepted. Leaving it removes the task's spill.
 
     :param operator: whose rendered options say what to do.
     :param context: of the task.
@@ -52,8 +84,9 @@ class AudienceRun:
         self._log = operator.log
         self._cleanup = ExitStack()
         self._workdir = WorkDir()
-        self._history: History | None = None
         self._report: PrepareReport | None = None
+        self._source: UserSource | None = None
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         root = ledger_root(self._operator.ledger_uri)
@@ -64,6 +97,8 @@ class AudienceRun:
         self._log.info(
             "Audience %s of ad account %s; ledger %s.", self.audience.id, self.audience.account_id, self._ledger.uri
         )
+        #: What the ledger knew when the task began.
+        self.history: History = self._ledger.history()
         self._cleanup.enter_context(self._workdir)
         self.sets = RowSets(self._workdir)
         return self
@@ -73,12 +108,11 @@ class AudienceRun:
     ) -> None:
         self._cleanup.close()
 
-    @property
-    def history(self) -> History:
-        """What the ledger knew when the task first asked."""
-        if self._history is None:
-            self._history = self._ledger.history()
-        return self._history
+    def stop(self) -> None:
+        """End soon, from a signal handler: the query is cancelled, and no request begins any more."""
+        self._stopped.set()
+        if self._source is not None:
+            self._source.cancel()
 
     @property
     def began_empty(self) -> bool:
@@ -96,9 +130,10 @@ class AudienceRun:
 
         :param value_based: whether every row needs a LOOKALIKE_VALUE.
         """
-        source = self._operator.source.open(self._context)
+        self._source = self._operator.source.open(self._context)
+        self._go_on()
         everyone, self._report = read_users(
-            source,
+            self._source,
             self._operator.preparation,
             self._workdir.file("users.parquet"),
             value_based=value_based,
@@ -109,14 +144,40 @@ class AudienceRun:
         self._log.info("%s distinct rows.", f"{distinct.rows:,}")
         return distinct
 
-    def exposure(self) -> tuple[Snapshot, ...]:
-        """Fetch the rows that may be in the audience, after making sure that no entry of them is unknown (L4, L7)."""
+    def refuse_unknown_entries(self) -> None:
+        """Make sure that the ledger has every entry that XCom, or another entry, names (rule L7).
+
+        :raises LedgerError: where it lacks one.
+        """
         named = self._named_by_xcom()
         unknown = {*self.history.missing, *self.history.unknown_of(tuple(named))}
         refuse_unknown(unknown, named, self._ledger.uri)
+
+    def exposure(self) -> Exposure:
+        """Fetch the rows that may be in the audience (rule L4)."""
         entries = self.history.exposure
-        self._log.info("Ledger: %s entries, %s not retired.", len(self.history.entries), len(entries))
-        return tuple(self._ledger.fetch(entry, self._workdir) for entry in entries)
+        unfinished = [entry.id for entry in entries if not entry.settled]
+        self._log.info(
+            "Ledger: %s entries, %s of them with rows that may be in the audience%s.",
+            len(self.history.entries),
+            len(entries),
+            f"; runs that did not finish left {', '.join(unfinished)}" if unfinished else "",
+        )
+        return Exposure(tuple((entry, self._ledger.fetch(entry, self._workdir)) for entry in entries))
+
+    def plan_refresh(self, users: Snapshot, exposure: Exposure) -> Plan:
+        """Plan to make the audience equal to some users.
+
+        :param users: distinct rows.
+        """
+        leaving = self.sets.count_leaving(exposure.snapshots, users)
+        unfinished = leaving - self.sets.count_leaving(exposure.finished, users) if exposure.is_unfinished else 0
+        return plan_refresh(
+            self.sets.all_of(users),
+            exposure=self.sets.union(exposure.snapshots),
+            leaving=leaving,
+            leaving_unfinished=unfinished,
+        )
 
     def carry_out(
         self, plan: Plan, users: Snapshot, *, kind: Kind, strategy: str | None = None, supersedes: tuple[str, ...] = ()
@@ -134,6 +195,7 @@ class AudienceRun:
         if self._operator.plan_only:
             self._log.info("plan_only: nothing is stored or sent.")
             return plan_report(self.audience.id, plan, self._report)
+        payload_extra = self._hook.payload_extra(plan.keys)
         entry = self._ledger.begin(users)
         marker = self._marker(users, entry.digest, kind, strategy)
         journal = EntryJournal(entry, marker, plan, supersedes)
@@ -144,6 +206,8 @@ class AudienceRun:
             max_concurrency=self._operator.max_concurrency,
             new_session=lambda: entry.new_session(kind),
             on_batch=lambda ack: progress.batch(ack.rows),
+            before_request=self._go_on,
+            payload_extra=payload_extra,
         )
         sent = carry_out(plan, journal=journal, sender=sender)
         self._log.info(
@@ -155,7 +219,7 @@ class AudienceRun:
         )
         if sent.invalid:
             self._log.warning("Meta calls %s entries invalid; they are in nobody's audience.", f"{sent.invalid:,}")
-        self._ledger.discard_rows(supersedes)
+        self._discard_retired(supersedes)
         return self._leave(
             manifest_of(
                 entry,
@@ -168,6 +232,21 @@ class AudienceRun:
             )
         )
 
+    def _discard_retired(self, superseded: tuple[str, ...]) -> None:
+        """Delete the rows of retired entries, also those that a run killed just here has left.
+
+        The audience is as it should be by now: a store that refuses is no reason to send everything again.
+        """
+        try:
+            self._ledger.discard_rows((*superseded, *self.history.retired))
+        except LedgerError as error:
+            self._log.warning("Rows that are not needed any more stay in the ledger until the next run: %s", error)
+
+    def _go_on(self) -> None:
+        """Refuse to, once the task was told to stop."""
+        if self._stopped.is_set():
+            raise StoppedError("The task was told to stop.", remedy="Run it again: the ledger knows what was sent.")
+
     def _named_by_xcom(self) -> dict[str, str]:
         """Return the entries that earlier runs' manifests name, in whatever order or form XCom gives them."""
         given = self._operator.previous_upload
@@ -175,8 +254,7 @@ class AudienceRun:
             given = self._ti.xcom_pull(
                 task_ids=self._ti.task_id, key=manifest_key(self.audience.id), include_prior_dates=True
             )
-        manifests: list[Any] = [given] if isinstance(given, dict) else [each for each in given or () if each]
-        return named_entries(manifests, self.audience.id)
+        return named_entries(manifests_in(given), self.audience.id)
 
     def _marker(self, users: Snapshot, digest: str, kind: Kind, strategy: str | None) -> OpenMarker:
         return OpenMarker(
@@ -216,7 +294,7 @@ def ledger_root(ledger_uri: str | None) -> ObjectStoragePath:
     :param ledger_uri: of the operator; without it ``[fbca] ledger_uri`` decides.
     :raises LedgerPlaceError: where neither is set, or it is a path that depends on where the task runs.
     """
-    uri = ledger_uri or conf.get("fbca", "ledger_uri", fallback=None)
+    uri = (ledger_uri or conf.get("fbca", "ledger_uri", fallback=None) or "").strip()
     if not uri:
         raise LedgerPlaceError(
             "No place for the ledger is set, and there is no default: people's hashes go where someone chose.",
@@ -226,8 +304,17 @@ def ledger_root(ledger_uri: str | None) -> ObjectStoragePath:
                 "(file:///path is fine on one machine)."
             ),
         )
-    root = ObjectStoragePath(uri)
-    if root.protocol in {"", "file"} and not root.path.startswith("/"):
+    try:
+        root = ObjectStoragePath(uri)
+    except ValueError:
+        root = None
+    if root is None:
+        raise LedgerPlaceError(
+            f"ledger_uri {uri} is of a kind of storage that is not known here.",
+            remedy="Correct it, or install the Airflow provider of that storage.",
+        )
+    # Looked at as it was written: for file:// the path object has made a relative one absolute already.
+    if root.protocol in _LOCAL and not uri.removeprefix(f"{root.protocol}:").removeprefix("//").startswith("/"):
         raise LedgerPlaceError(
             f"ledger_uri {uri} is a relative path, which means another folder on every worker.",
             remedy="Give an absolute path (file:///srv/fbca-ledger) or an object-storage URI.",

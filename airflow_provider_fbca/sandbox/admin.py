@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_fbca.sandbox import errors
 from airflow_provider_fbca.sandbox.audience import Audience, Change
-from airflow_provider_fbca.sandbox.batch import MAX_ROWS, Payload, read_batch
+from airflow_provider_fbca.sandbox.batch import MAX_ROWS, Batch, Payload, read_batch
 from airflow_provider_fbca.sandbox.faults import Fault
 from airflow_provider_fbca.sandbox.identifiers import row_identifiers
 from airflow_provider_fbca.sandbox.schema import ALL_KEYS, ATTRIBUTE_KEYS, IDENTITY_KEYS
@@ -264,7 +264,7 @@ def describe(world: World, audience: Audience) -> dict[str, Any]:
     }
 
 
-def _batch_of(rows: list[dict[str, Any]], world: World) -> Any:
+def _batch_of(rows: list[dict[str, Any]], world: World) -> Batch:
     """Return rows as a checked batch; a row that Meta would call invalid is a mistake of the test here."""
     keys = tuple(key for key in ALL_KEYS if any(key in row for row in rows))
     if unknown := set().union(*rows) - set(keys):

@@ -40,6 +40,7 @@ MAX_SAMPLES = 100
 _KNOWN = frozenset(ALL_KEYS)
 _DIGEST = re.compile("[0-9a-f]{64}")
 _DIGEST_LENGTHS = frozenset({0, 64})
+_MOST_WHOLE = 2**63 - 1
 _APP_ID_KEYS = frozenset({"UID", "APPUID"})
 
 
@@ -248,7 +249,7 @@ def _is_digest_or_blank(cell: object) -> bool:
 
 
 def _is_plain_id(cell: object) -> bool:
-    return isinstance(cell, str) or (isinstance(cell, int) and not isinstance(cell, bool))
+    return isinstance(cell, str) or _is_whole(cell)
 
 
 def _is_value(cell: object) -> bool:
@@ -256,7 +257,7 @@ def _is_value(cell: object) -> bool:
         return False
     try:
         number = float(cell)  # type: ignore[arg-type]  # Meta's samples show numbers and numbers in quotes
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return math.isfinite(number) and number >= 0
 
@@ -266,7 +267,11 @@ def _is_options(cell: object) -> bool:
 
 
 def _is_place(cell: object) -> bool:
-    return isinstance(cell, int) and not isinstance(cell, bool) and cell >= 0
+    return _is_whole(cell)
+
+
+def _is_whole(cell: object) -> bool:
+    return isinstance(cell, int) and not isinstance(cell, bool) and 0 <= cell <= _MOST_WHOLE
 
 
 _PLAIN_CHECKS: Mapping[str, Callable[[Any], bool]] = dict.fromkeys(PLAIN_KEYS, _is_plain_id) | {

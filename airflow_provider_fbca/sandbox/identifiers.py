@@ -22,13 +22,13 @@ def row_identifiers(columns: Mapping[str, Sequence[str]], row_count: int) -> lis
     :param row_count: number of rows.
     """
     found: list[list[int]] = [[] for _ in range(row_count)]
-    for combination in COMBINATIONS:
+    for number, combination in enumerate(COMBINATIONS):
         if not all(key in columns for key in combination):
             continue
         cells = zip(*(columns[key] for key in combination), strict=True)
         for identifiers, values in zip(found, cells, strict=True):
-            if "" not in values:
-                identifiers.append(_number(combination, values))
+            if all(values):
+                identifiers.append(hash((number, values)) or 1)  # 0 marks an empty slot of the index
     return found
 
 
@@ -40,10 +40,6 @@ def row_fingerprints(columns: Mapping[str, Sequence[str]], row_count: int) -> li
     """
     canonical: list[Iterable[str]] = [columns.get(key) or repeat("", row_count) for key in IDENTITY_KEYS]
     return [hash(cells) or 1 for cells in zip(*canonical, strict=True)]
-
-
-def _number(combination: tuple[str, ...], values: tuple[str, ...]) -> int:
-    return hash((combination, values)) or 1  # 0 marks an empty slot of the index
 
 
 class Aliases:

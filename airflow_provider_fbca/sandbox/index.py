@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _SHARD_BITS = 8
 _SHARDS = 1 << _SHARD_BITS
 _FIRST_SLOTS = 8
-_GROWTH = 1.6
+# Small shards grow in bounds to save time, large ones in steps to save memory.
+_GROWTH, _SMALL_GROWTH, _SMALL = 1.6, 4.0, 4096
 
 
 class Index:
@@ -83,7 +84,8 @@ class Index:
             kept = [entry for entry in kept if self._alive(entry[1])]
         # Shards differ a little in how full they get, so that they do not all grow in one request.
         load = 0.6 + 0.15 * shard / _SHARDS
-        size = max(_FIRST_SLOTS, int(len(kept) * _GROWTH / load))
+        growth = _SMALL_GROWTH if len(kept) < _SMALL else _GROWTH
+        size = max(_FIRST_SLOTS, int(len(kept) * growth / load))
         numbers, rows = array("q", bytes(8 * size)), array("I", bytes(4 * size))
         for number, row in kept:
             slot = (number >> _SHARD_BITS) % size

@@ -9,7 +9,7 @@ ever joins: whole people leave, so no set is ever split.
 from __future__ import annotations
 
 from array import array
-from itertools import compress
+from itertools import compress, repeat
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.sandbox.index import Index
@@ -36,6 +36,7 @@ class Membership:
         self.rows = 0
         self._folder = folder
         self._index = Index(self._is_alive)
+        self._next_row = 0
         self._parents = array("I")
         self._row_counts = array("I")  # of a set, kept at its root
         self._left = bytearray()  # at a root: the person has left
@@ -47,7 +48,8 @@ class Membership:
 
         :param batch: checked rows.
         """
-        first_row = len(self._parents)
+        first_row = self._next_row
+        self._make_room(batch.row_count)
         replaces = batch.has_attributes
         is_new = [
             self._add_row(fingerprint, identifiers, replaces=replaces)
@@ -110,18 +112,18 @@ class Membership:
 
     def _add_row(self, fingerprint: int, identifiers: list[int], *, replaces: bool) -> bool:
         """Return whether the row is to be stored, since it is new or its attributes are."""
-        row = self._append()
+        row = self._next_row
         before = self._index.claim(fingerprint, row)
         if before != row:
             root = self._find(before)
             if not self._left[root]:
                 if not replaces:
-                    self._take_back()
                     return False
                 self._outdated[before] = 1
                 self._row_counts[root] -= 1
                 self.rows -= 1
             self._index.put(fingerprint, row)
+        self._next_row += 1
         self.people += 1
         self.rows += 1
         for identifier in identifiers:
@@ -134,17 +136,13 @@ class Membership:
                 self._join(row, other)
         return True
 
-    def _append(self) -> int:
-        row = len(self._parents)
-        self._parents.append(row)
-        self._row_counts.append(1)
-        self._left.append(0)
-        self._outdated.append(0)
-        return row
-
-    def _take_back(self) -> None:
-        for sequence in (self._parents, self._row_counts, self._left, self._outdated):
-            sequence.pop()
+    def _make_room(self, row_count: int) -> None:
+        """Let there be that many rows more, each a person of its own."""
+        missing = max(0, self._next_row + row_count - len(self._parents))
+        self._parents.extend(range(len(self._parents), len(self._parents) + missing))
+        self._row_counts.extend(repeat(1, missing))
+        self._left.extend(bytes(missing))
+        self._outdated.extend(bytes(missing))
 
     def _find(self, row: int) -> int:
         parents = self._parents

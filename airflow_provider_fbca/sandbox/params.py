@@ -130,7 +130,7 @@ async def _read_body(request: Request) -> dict[str, str | msgspec.Raw]:
         if kind == _FORM and not body.startswith(b"{"):
             return _read_form(body)
         return dict(_JSON_BODY.decode(body))
-    except (HTTPException, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except (HTTPException, ValueError, msgspec.MsgspecError) as error:
         raise errors.invalid_parameter("The body is neither a JSON object nor a form") from error
 
 

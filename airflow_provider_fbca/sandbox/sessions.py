@@ -6,6 +6,7 @@ Source: the Custom Audience guide, "Session object", and the sessions edge
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 #: How long a session lives from its first batch.
 SESSION_SECONDS = 90 * 60
 _MOST_SESSION_ID = 2**63 - 1
+_DIGITS = re.compile("[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def read_place(params: Params, *, required: bool) -> BatchPlace | None:
 
 
 def _positive(value: object, name: str) -> int:
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= _MOST_SESSION_ID:
         raise errors.invalid_parameter(f"session.{name} must be a positive 64-bit whole number")
     return number

@@ -69,14 +69,21 @@ class Guards:
         """
         if self.max_removals is not None and plan.leaving > self.max_removals:
             raise GuardError(
-                f"{plan.leaving:,} rows would leave the audience, more than max_removals={self.max_removals:,} allows. "
-                f"{_NOTHING_SENT}",
+                f"{plan.leaving:,} rows would leave the audience, more than max_removals={self.max_removals:,} allows."
+                f"{_of_unfinished(plan)} {_NOTHING_SENT}",
                 remedy="Look at the query; if it is right, raise max_removals for this run.",
             )
         share = plan.leaving / plan.present if plan.present else 0.0
         if self.max_removal_ratio is not None and share > self.max_removal_ratio:
             raise GuardError(
                 f"{plan.leaving:,} of {plan.present:,} rows would leave the audience, more than "
-                f"max_removal_ratio={self.max_removal_ratio} allows. {_NOTHING_SENT}",
+                f"max_removal_ratio={self.max_removal_ratio} allows.{_of_unfinished(plan)} {_NOTHING_SENT}",
                 remedy="Look at the query; if it is right, raise max_removal_ratio for this run.",
             )
+
+
+def _of_unfinished(plan: Plan) -> str:
+    """Say how many of those who would leave are there because a run died, which is no sign of a wrong query."""
+    if not plan.leaving_unfinished:
+        return ""
+    return f" {plan.leaving_unfinished:,} of them were sent, if at all, by runs that did not finish."

@@ -24,6 +24,7 @@ class Plan:
     :param members: rows that the audience stands for once the plan is carried out.
     :param present: rows that may be in the audience now.
     :param leaving: rows that may be in it now and will not be afterwards.
+    :param leaving_unfinished: how many of these only runs that did not finish had begun to add.
     """
 
     removals: Rows | None
@@ -31,6 +32,7 @@ class Plan:
     members: int
     present: int
     leaving: int
+    leaving_unfinished: int = 0
 
     @property
     def removed(self) -> int:
@@ -41,6 +43,11 @@ class Plan:
     def added(self) -> int:
         """How many rows will be sent as additions."""
         return self.additions.count if self.additions else 0
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The identifier keys of all rows that will be sent."""
+        return frozenset(key for rows in (self.removals, self.additions) if rows for key in rows.keys)
 
     def describe(self) -> str:
         """Return the plan in one line of counts."""
@@ -66,7 +73,7 @@ def plan_removal(users: Rows) -> Plan:
     return Plan(_some(users), None, members=0, present=0, leaving=users.count)
 
 
-def plan_refresh(users: Rows, *, exposure: Rows | None, leaving: int) -> Plan:
+def plan_refresh(users: Rows, *, exposure: Rows | None, leaving: int, leaving_unfinished: int = 0) -> Plan:
     """Make the audience equal to some users by ``delete_insert``: remove all that may be in it, then add them all.
 
     Every row is added again after the last removal, so that nobody who shares an identifier with a removed row is
@@ -75,10 +82,18 @@ def plan_refresh(users: Rows, *, exposure: Rows | None, leaving: int) -> Plan:
     :param users: distinct rows that the audience shall hold.
     :param exposure: distinct rows that may be in it, as identifiers only; None where none can be.
     :param leaving: how many rows of the exposure are not among the users.
+    :param leaving_unfinished: how many of these only runs that did not finish had begun to add.
     """
     present = exposure.count if exposure else 0
     removals = _some(exposure) if exposure else None
-    return Plan(removals, _some(users), members=users.count, present=present, leaving=leaving)
+    return Plan(
+        removals,
+        _some(users),
+        members=users.count,
+        present=present,
+        leaving=leaving,
+        leaving_unfinished=leaving_unfinished,
+    )
 
 
 def refuse_strangers(audience_id: str, *, began_empty: bool) -> None:

@@ -17,6 +17,10 @@ class Rows(Protocol):
     def count(self) -> int:
         """How many rows there are."""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The identifier keys of their columns."""
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield them, columns named by identifier key, null for blank."""
 

@@ -74,6 +74,11 @@ class Airflow:
 
         return self.wait_for(ended, f"run {run_id} of {dag_id} to end")
 
+    def waits_for_a_retry(self, dag_id: str) -> bool:
+        """Whether a task of a DAG has failed and will be tried again."""
+        path = f"/dags/{dag_id}/dagRuns/~/taskInstances"
+        return bool(self.call("GET", path, params={"state": "up_for_retry"})["task_instances"])
+
     def wait_for_quiet(self, dag_id: str) -> None:
         """Wait until no run of a DAG is under way."""
 
@@ -113,7 +118,12 @@ class Airflow:
             if answer := found():
                 return answer
             time.sleep(_POLL_SECONDS)
-        raise AssertionError(f"Waited {seconds} s in vain for {what}.")
+        raise AssertionError(f"Waited {seconds} s in vain for {what}.\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the errors in the task logs and the end of the processes' own log."""
+        errors = [line for path in sorted((self.home / "logs").rglob("attempt=*.log")) for line in _errors(path)]
+        return "\n".join([*errors, *(self.home / "standalone.log").read_text().splitlines()[-40:]])
 
 
 @contextmanager
@@ -141,7 +151,7 @@ def running(home: Path, database: str, environment: Mapping[str, str], dag_ids: 
             airflow.wait_for(lambda: _is_up(process, airflow, dag_ids), "Airflow to start", _START_SECONDS)
             yield airflow
         except BaseException:
-            sys.stderr.write(f"--- the end of {log}\n" + "\n".join(log.read_text().splitlines()[-80:]) + "\n")
+            sys.stderr.write(airflow.last_words())
             raise
 
 
@@ -169,6 +179,7 @@ def _settings(home: Path, database: str, ports: list[int]) -> dict[str, str]:
     api, worker_log, trigger_log = map(str, ports)
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "HOME": str(home),
         "TMPDIR": str(home / "tmp"),
         "LANG": "C.UTF-8",
@@ -200,6 +211,10 @@ def _is_up(process: subprocess.Popen[bytes], airflow: Airflow, dag_ids: set[str]
     errors = airflow.call("GET", "/importErrors")["import_errors"]
     assert not errors, errors
     return dag_ids <= {dag["dag_id"] for dag in found}
+
+
+def _errors(path: Path) -> list[str]:
+    return [f"{path}: {line}" for line in path.read_text().splitlines() if '"level":"error"' in line]
 
 
 def _session_of(pid: int) -> int | None:

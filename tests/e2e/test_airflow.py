@@ -189,7 +189,7 @@ def test_each_refresh_finds_what_was_sent_whatever_order_the_runs_come_in(stage:
     for number, date in enumerate(dates):
         case.fill(*(person(100 + number + offset) for offset in range(7)))
         run_id, state = stage.airflow.run(case.dag_id, logical_date=date)
-        assert state == "success", stage.airflow.task_logs(case.dag_id)
+        assert state == "success", stage.airflow.last_words()
         stage.assert_settled(case, run_id)
         runs.append(run_id)
 
@@ -203,17 +203,17 @@ def test_each_refresh_finds_what_was_sent_whatever_order_the_runs_come_in(stage:
 
     case.fill(*(person(103 + offset) for offset in range(9)))
     run_id, state = stage.airflow.run(case.dag_id)
-    assert state == "success", stage.airflow.task_logs(case.dag_id)
+    assert state == "success", stage.airflow.last_words()
     stage.assert_settled(case, run_id)
 
     # Of a run cleared long after it, Airflow shows no later XCom.
     case.fill(*(person(107 + offset) for offset in range(6)))
-    assert stage.airflow.clear(case.dag_id, runs[1]) == "success", stage.airflow.task_logs(case.dag_id)
+    assert stage.airflow.clear(case.dag_id, runs[1]) == "success", stage.airflow.last_words()
     stage.assert_settled(case, runs[1])
 
     case.fill(*(person(100 + offset) for offset in range(3)))
     run_id, state = stage.airflow.run(case.dag_id)
-    assert state == "success", stage.airflow.task_logs(case.dag_id)
+    assert state == "success", stage.airflow.last_words()
     stage.assert_settled(case, run_id)
 
 
@@ -221,12 +221,12 @@ def test_task_killed_in_the_middle_is_made_good_by_its_retry(stage: Stage) -> No
     case = stage.cases["killed_then_retried"]
     case.fill(*(person(300 + offset) for offset in range(7)))
     run_id, state = stage.airflow.run(case.dag_id)
-    assert state == "success", stage.airflow.task_logs(case.dag_id)
+    assert state == "success", stage.airflow.last_words()
 
     case.fill(*(person(304 + offset) for offset in range(13)))
     run_id = stage.airflow.trigger(case.dag_id)
     _kill_while_adding(stage, case)
-    assert stage.airflow.wait_for_run(case.dag_id, run_id) == "success", stage.airflow.task_logs(case.dag_id)
+    assert stage.airflow.wait_for_run(case.dag_id, run_id) == "success", stage.airflow.last_words()
     assert stage.airflow.tries(case.dag_id, run_id, "refresh") == 2
     stage.assert_settled(case, run_id)
 
@@ -235,7 +235,7 @@ def test_task_killed_for_good_is_made_good_by_the_next_run(stage: Stage) -> None
     case = stage.cases["killed_for_good"]
     case.fill(*(person(400 + offset) for offset in range(7)))
     _, state = stage.airflow.run(case.dag_id)
-    assert state == "success", stage.airflow.task_logs(case.dag_id)
+    assert state == "success", stage.airflow.last_words()
 
     case.fill(*(person(410 + offset) for offset in range(13)))
     run_id = stage.airflow.trigger(case.dag_id)
@@ -246,7 +246,7 @@ def test_task_killed_for_good_is_made_good_by_the_next_run(stage: Stage) -> None
     # Whoever only the killed run had added must go.
     case.fill(*(person(403 + offset) for offset in range(4)))
     run_id, state = stage.airflow.run(case.dag_id)
-    assert state == "success", stage.airflow.task_logs(case.dag_id)
+    assert state == "success", stage.airflow.last_words()
     stage.assert_settled(case, run_id)
 
 
@@ -287,7 +287,8 @@ def test_nothing_secret_or_personal_is_left_behind(stage: Stage) -> None:
 
 def _new_success(stage: Stage, case: Case, known: set[str]) -> bool:
     runs = [run for run in stage.airflow.runs(case.dag_id) if run["dag_run_id"] not in known]
-    assert all(run["state"] != "failed" for run in runs), stage.airflow.task_logs(case.dag_id)
+    assert all(run["state"] != "failed" for run in runs), stage.airflow.last_words()
+    assert not stage.airflow.waits_for_a_retry(case.dag_id), stage.airflow.last_words()
     return any(run["state"] == "success" for run in runs)
 
 

@@ -6,14 +6,22 @@ import gc
 import hashlib
 import hmac
 import io
+import ipaddress
 import json
 import pickle
 import socket
+import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from facebook_business.adobjects.adaccount import AdAccount
 from facebook_business.adobjects.customaudience import CustomAudience
 from facebook_business.adobjects.user import User
@@ -32,6 +40,10 @@ from airflow_provider_fbca.exceptions import (
 from airflow_provider_fbca.graph import transport
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 PROOF = hmac.new(SECRET.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
 
@@ -337,6 +349,25 @@ class TestAnswers:
             api.call("POST", ("me",))
         assert not caught.value.outcome_unknown
 
+    def test_a_self_signed_certificate_is_refused(self, odd: OddServer, tmp_path: Path) -> None:
+        with tls_before(odd, tmp_path) as url:
+            api = GraphApi(access_token=TOKEN, base_url=url, timeout=5, retry=RetryPolicy(attempts=1))
+            with pytest.raises(GraphTransientError, match="SSLError") as caught:
+                api.call("POST", ("me",))
+        assert not caught.value.outcome_unknown
+        assert odd.seen == []
+
+    def test_it_is_remembered_that_a_write_may_still_land(self, odd: OddServer, odd_api: GraphApi) -> None:
+        odd.say(Reply(drop=True), Reply(200, {"name": "x"}), refused(2), Reply(200, {"success": True}))
+        odd_api.call("GET", (AUDIENCE,))
+        odd_api.call("DELETE", (AUDIENCE,))
+        assert odd_api.unknown_since is None
+        odd.say(Reply(drop=True), Reply(200, {"success": True}))
+        before = time.monotonic()
+        odd_api.call("DELETE", (AUDIENCE,))
+        assert odd_api.unknown_since is not None
+        assert before <= odd_api.unknown_since <= time.monotonic()
+
     def test_a_new_audience_may_be_unknown_for_a_moment(
         self, odd: OddServer, odd_api: GraphApi, pauses: list[float]
     ) -> None:
@@ -474,6 +505,35 @@ class TestSdkObjects:
         assert list(odd_api._transport._sessions) == []
         odd_api.close()
         assert odd_api.call("GET", ("5",)).json() == {"id": "5"}
+
+
+@contextmanager
+def tls_before(odd: OddServer, folder: Path) -> Iterator[str]:
+    """Let the odd server speak TLS with a certificate of its own making."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "own.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    plain = odd._server.socket
+    odd._server.socket = context.wrap_socket(plain, server_side=True)
+    yield odd.url.replace("http://", "https://")
 
 
 def assert_clean(sandbox: Any) -> None:

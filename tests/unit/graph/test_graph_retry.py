@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_fbca.exceptions import GraphError, GraphRequestError, GraphThrottledError, GraphTransientError
+from airflow_provider_fbca.exceptions import (
+    GraphError,
+    GraphNotFoundError,
+    GraphRequestError,
+    GraphThrottledError,
+    GraphTransientError,
+)
 from airflow_provider_fbca.graph.retry import RetryPolicy, repeat_any, repeat_unsent
 
 UNSENT = GraphTransientError("no connection")
@@ -29,6 +35,12 @@ def test_pauses_double_and_are_cut_at_random(pauses: list[float]) -> None:
     assert len(pauses) == 4
     for number, pause in enumerate(pauses):
         assert 2**number / 2 <= pause <= 2**number
+
+
+def test_an_audience_that_is_not_known_yet_is_given_most_of_a_minute(pauses: list[float]) -> None:
+    _, call = failing(*[GraphNotFoundError("unknown alias", code=803)] * 4)
+    assert RetryPolicy(sleep=pauses.append).run(call, repeatable=lambda _error: True) == "done"  # type: ignore[arg-type]
+    assert 29 <= sum(pauses) <= 58
 
 
 def test_attempts_are_bounded_and_the_last_error_is_raised(pauses: list[float]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -17,6 +18,19 @@ from airflow_provider_fbca.identity.cells import read_cells
 
 EMAIL = b"mary@example.com"
 UUID = uuid.UUID("6d92078a-8246-4ba4-ae5b-76104861e7dc")
+
+
+def half_floats(*numbers: float) -> pa.Array:
+    """Give numbers as Arrow half floats, which it makes of Python's floats with numpy's help only."""
+    return pa.Array.from_buffers(
+        pa.float16(), len(numbers), [None, pa.py_buffer(struct.pack(f"{len(numbers)}e", *numbers))]
+    )
+
+
+def extension(name: str, storage: pa.Array, *parameters: Any) -> pa.Array:
+    """Give an array of an extension type, or of its storage where this Arrow does not know the type yet."""
+    known = getattr(pa, name, None)
+    return storage if known is None else pa.ExtensionArray.from_storage(known(*parameters), storage)
 
 
 def texts(array: pa.Array) -> list[str | None]:
@@ -38,11 +52,11 @@ def texts(array: pa.Array) -> list[str | None]:
         (pa.array([6505551212.0, 2108.0, 6.505551212e9, 0.5, None]), ["6505551212", "2108", "6505551212", "0.5", None]),
         (pa.array([float("nan"), float("inf"), -0.0]), [None, "inf", "0"]),
         (pa.array([2108.0, 0.1], pa.float32()), ["2108", "0.1"]),
-        (pa.array([1990.0], pa.float16()), ["1990"]),
+        (half_floats(1990.0, 0.5), ["1990", "0.5"]),
         (pa.array([Decimal("14155550100.000000000"), None], pa.decimal128(38, 9)), ["14155550100", None]),
-        (pa.array([Decimal("0"), Decimal("0.0000001"), Decimal("10.50")], pa.decimal128(38, 10)), ["0", "0.0000001", "10.5"]),
-        (pa.array([Decimal("100"), Decimal("-20")], pa.decimal256(40, 0)), ["100", "-20"]),
-        (pa.array([Decimal("1200")], pa.decimal128(5, -2)), ["1200"]),
+        (pa.array([Decimal(0), Decimal("0.0000001"), Decimal("10.50")], pa.decimal128(38, 10)), ["0", "0.0000001", "10.5"]),
+        (pa.array([Decimal(100), Decimal(-20)], pa.decimal256(40, 0)), ["100", "-20"]),
+        (pa.array([Decimal(1200)], pa.decimal128(5, -2)), ["1200"]),
         (pa.array([Decimal("100.10")], pa.decimal128(9, 2)), ["100.1"]),
         (pa.array([True, False, None]), ["true", "false", None]),
         (pa.array([EMAIL, None]), [EMAIL.decode(), None]),
@@ -54,9 +68,9 @@ def texts(array: pa.Array) -> list[str | None]:
         (pa.array([date(1990, 5, 2)]), ["1990-05-02"]),
         (pa.array([date(1990, 5, 2)], pa.date64()), ["1990-05-02"]),
         (pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID.bytes, None], pa.binary(16))), [str(UUID), None]),
-        (pa.ExtensionArray.from_storage(pa.json_(), pa.array(["x"])), ["x"]),
-        (pa.ExtensionArray.from_storage(pa.opaque(pa.string(), "numeric", "pg"), pa.array(["14155550100"])), ["14155550100"]),
-        (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0], pa.int8())), ["true", "false"]),
+        (extension("json_", pa.array(["x"])), ["x"]),
+        (extension("opaque", pa.array(["14155550100"]), pa.string(), "numeric", "pg"), ["14155550100"]),
+        (extension("bool8", pa.array([1, 0], pa.int8())), ["true", "false"] if hasattr(pa, "bool8") else ["1", "0"]),
         (pa.array(["x", "a", "b"])[1:], ["a", "b"]),
         (pa.array([9.0, 1.0])[1:], ["1"]),
     ],
@@ -90,7 +104,7 @@ def test_timestamps_keep_the_day_that_their_zone_shows(unit: str, tz: str | None
         ("EMAIL", pa.array(["mary@example.com"], pa.large_string()), "mary@example.com"),
         ("DOBY", pa.array([1990.0]), "1990"),
         ("DOBM", pa.array([5], pa.int8()), "05"),
-        ("LN", pa.array(["O'Neill\0\0".encode()], pa.binary(9)), "oneill"),
+        ("LN", pa.array([b"O'Neill\0\0"], pa.binary(9)), "oneill"),
         ("MADID", pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID.bytes], pa.binary(16))), str(UUID)),
         ("EXTERN_ID", pa.array([42.0]), "42"),
         ("EXTERN_ID", pa.array([Decimal("42.000")]), "42"),
@@ -135,7 +149,7 @@ def test_floats_that_cannot_be_exact_are_blank_with_their_reason() -> None:
         pa.array([1], pa.time32("s")),
         pa.array([b"secret\xff"]),
         pa.array([b"secret\xff"], pa.binary(7)),
-        pa.ExtensionArray.from_storage(pa.opaque(pa.binary(), "numeric", "pg"), pa.array([b"secret\xff"])),
+        extension("opaque", pa.array([b"secret\xff"]), pa.binary(), "numeric", "pg"),
         pa.array([0], pa.timestamp("s", "Nowhere/Secret")),
     ],
 )
@@ -146,8 +160,9 @@ def test_a_type_without_text_is_an_error_that_names_the_column_and_quotes_nothin
         preparer.prepare(pa.record_batch({"email": ["a@b.co"], "mail": array}))
     message = str(caught.value)
     assert "'mail'" in message
-    assert str(array.type) in message or str(array.storage.type) in message
-    assert "secret" not in message.replace(str(array.type), "")
+    kind = array.storage.type if isinstance(array, pa.ExtensionArray) else array.type
+    assert str(kind) in message
+    assert "secret" not in message.replace(str(kind), "")
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 

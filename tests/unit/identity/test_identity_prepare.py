@@ -1,5 +1,4 @@
 """Whole batches: which rows stay, what is counted, what is told."""
-# ruff: noqa: E501 - tables of examples read best one a line
 
 from __future__ import annotations
 
@@ -9,14 +8,14 @@ import logging
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from airflow_provider_fbca.exceptions import MappingError, OptionsError
-from airflow_provider_fbca.identity import REJECTS_SCHEMA, Preparer, resolve_mapping
-from airflow_provider_fbca.identity import memo
+from airflow_provider_fbca.identity import REJECTS_SCHEMA, Preparer, memo, resolve_mapping
 
 NOTHING = hashlib.sha256(b"").digest()
 MD5, SHA1 = hashlib.md5(b"mary@example.com").hexdigest(), hashlib.sha1(b"mary@example.com").hexdigest()
@@ -59,6 +58,44 @@ def test_rows_keep_their_order_and_stay_whole() -> None:
     assert prepared.column("EMAIL").to_pylist() == expected
     assert prepared.column("FN").to_pylist() == [name and sha(name.lower()) for name in names]
     assert preparer.report.rows_out == rows
+
+
+def test_rows_stay_whole_on_two_threads_far_beyond_a_batch() -> None:
+    def prepared_rows(seed: int) -> bool:
+        pick = random.Random(seed)
+        phones = [f"+1650{pick.randrange(2_000_000, 9_999_999)}" for _ in range(70_000)]
+        columns = {
+            "extern_id": phones,
+            "phone": phones,
+            "email": [f"{phone[1:]}@example.com" for phone in phones],
+            "last": [chr(ord("a") + int(phone[-1])) for phone in phones],
+            "zip": [f"9{phone[-4:]}" for phone in phones],
+            "country": [("us", "de", "jp")[int(phone[-2]) % 3] for phone in phones],
+        }
+        preparer = Preparer(resolve_mapping(list(columns)))
+        batches = pa.table(columns).to_batches(max_chunksize=30_000)
+        rows = [row for batch in map(preparer.prepare, batches) for row in batch.to_pylist()]
+        return [row["EXTERN_ID"] for row in rows] == phones and all(
+            row["PHONE"] == sha(row["EXTERN_ID"][1:])
+            and row["EMAIL"] == sha(f"{row['EXTERN_ID'][1:]}@example.com")
+            and row["LN"] == sha(chr(ord("a") + int(row["EXTERN_ID"][-1])))
+            and row["ZIP"] == sha(f"9{row['EXTERN_ID'][-4:]}")
+            and row["COUNTRY"] == sha(("us", "de", "jp")[int(row["EXTERN_ID"][-2]) % 3])
+            for row in rows
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(prepared_rows, range(2)))
+
+
+def test_a_batch_without_rows_gives_a_batch_without_rows() -> None:
+    names = ["email", "phone", "zip", "country", "dob", "first", "last", "extern_id"]
+    preparer = Preparer(resolve_mapping(names))
+    prepared, rejects = preparer.prepare_with_rejects(
+        pa.record_batch({name: pa.array([], pa.string()) for name in names})
+    )
+    assert prepared.schema == preparer.schema
+    assert (prepared.num_rows, rejects.num_rows, preparer.report.rows_in) == (0, 0, 0)
 
 
 def test_only_rows_that_find_a_person_stay() -> None:
@@ -236,6 +273,14 @@ def test_hashed_false_takes_no_cell_for_a_digest() -> None:
     assert prepared.column("LN").to_pylist() == [sha(name)]
 
 
+def test_digest_of_a_whole_date_is_no_digest_of_its_parts() -> None:
+    columns = {"dob": [hashlib.sha256(b"19900502").hexdigest()], "extern_id": ["1"]}
+    for hashed, reason in ((None, "not_a_date"), ({"DOBY": True}, "not_a_sha256_digest")):
+        prepared, preparer = prepare(columns, hashed=hashed)
+        assert prepared.column("DOBY").to_pylist() == [None]
+        assert preparer.report.as_dict()["keys"]["DOBY"]["invalid"] == {reason: 1}
+
+
 def test_hashed_country_does_not_stop_the_phones() -> None:
     columns = {"phone": ["06 12 34 56 78"], "country": [hashlib.sha256(b"fr").hexdigest()]}
     prepared, _ = prepare(columns, hashed={"COUNTRY": True})
@@ -257,7 +302,7 @@ def test_value_is_left_out_unless_the_audience_is_value_based() -> None:
     [
         ({"default_country": "Narnia"}, OptionsError, "`default_country` is 'Narnia'"),
         ({"hashed": {"PHONE": True}}, OptionsError, "'PHONE', which no column feeds"),
-        ({"hashed": {"MADID": True}}, OptionsError, "MADID, which Meta takes unhashed only"),
+        ({"hashed": {"MADID": True}}, OptionsError, "MADID, which is not hashed but sent as it is"),
         ({"value_based": True}, MappingError, "no column feeds LOOKALIKE_VALUE"),
     ],
 )

@@ -90,17 +90,25 @@ ROW_KEYS = ("EMAIL", "PHONE", "EXTERN_ID", "FN", "LN", "ZIP")
 CELLS = {key: [digest(f"{key}{number}") for number in range(4)] for key in ROW_KEYS}
 
 
+Row = dict[str, Any]
+
+
 class Model:
     """Rows in a list; who goes is found by walking from row to row until nothing new turns up."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, str]] = []
+        self.rows: list[Row] = []
         self.links: list[set[int]] = []
 
-    def add(self, rows: list[dict[str, str]]) -> None:
-        self.rows += [row for row in rows if row not in self.rows]
+    def add(self, rows: list[Row]) -> None:
+        for row in rows:
+            same = [held for held in self.rows if identity(held) == identity(row)]
+            if not same:
+                self.rows.append(dict(row))
+            elif row != identity(row):
+                same[0].update(row)
 
-    def remove(self, rows: list[dict[str, str]]) -> None:
+    def remove(self, rows: list[Row]) -> None:
         reached = self.reach(set().union(*map(identifiers_of, rows)))
         self.rows = [row for row in self.rows if not identifiers_of(row) & reached]
 
@@ -116,11 +124,15 @@ class Model:
         return len({frozenset(self.reach(identifiers_of(row))) for row in self.rows})
 
 
-def identifiers_of(row: dict[str, str]) -> set[int]:
-    return set(row_identifiers({key: [cell] for key, cell in row.items()}, 1)[0])
+def identity(row: Row) -> Row:
+    return {key: cell for key, cell in row.items() if key != "LOOKALIKE_VALUE"}
 
 
-def unique(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def identifiers_of(row: Row) -> set[int]:
+    return set(row_identifiers({key: [cell] for key, cell in identity(row).items()}, 1)[0])
+
+
+def unique(rows: list[Row]) -> list[Row]:
     return [row for place, row in enumerate(rows) if row not in rows[:place]]
 
 
@@ -130,12 +142,16 @@ rows_of_people = (
     .map(lambda row: {key: row[key] for key in ROW_KEYS if key in row})
 )
 some_rows = st.lists(rows_of_people, min_size=1, max_size=5).map(unique)
+# All rows of a request say what they are worth, or none does.
+valued_rows = st.tuples(some_rows, st.none() | st.integers(0, 3)).map(
+    lambda drawn: [row | ({} if drawn[1] is None else {"LOOKALIKE_VALUE": drawn[1]}) for row in drawn[0]]
+)
 pairs = st.tuples(
     st.sampled_from(["EMAIL", "PHONE"]).flatmap(lambda key: st.sampled_from(CELLS[key]).map(lambda cell: {key: cell})),
     st.sampled_from(CELLS["EXTERN_ID"]).map(lambda cell: {"EXTERN_ID": cell}),
 )
 steps = st.one_of(
-    st.tuples(st.just("add"), some_rows),
+    st.tuples(st.just("add"), valued_rows),
     st.tuples(st.just("remove"), some_rows),
     st.tuples(st.just("link"), pairs),
 )

@@ -117,6 +117,7 @@ def test_full_request_is_accepted(graph: Graph, audience: str) -> None:
         ("EMAIL", 7),
         ("GEN", "m"),
         ("EXTERN_ID", None),
+        ("EXTERN_ID", 10**400),
         ("MADID", ["x"]),
         ("DATA_PROCESSING_OPTIONS", "LDU"),
         ("DATA_PROCESSING_OPTIONS_COUNTRY", "1"),
@@ -132,7 +133,7 @@ def test_invalid_cells_are_counted_and_sampled(graph: Graph, audience: str, key:
     assert graph.sandbox.members(audience) == []
 
 
-@pytest.mark.parametrize("value", [-1, "x", True, None, "nan", ""])
+@pytest.mark.parametrize("value", [-1, "x", True, None, "nan", "", 10**400])
 def test_invalid_values(graph: Graph, value: Any) -> None:
     audience = graph.sandbox.create_audience(is_value_based=True)
     answer = graph.add(audience, ["EMAIL", "LOOKALIKE_VALUE"], [[A, value], [B, 1]])
@@ -241,6 +242,7 @@ def test_sessions_belong_to_an_account(graph: Graph, audience: str) -> None:
         {"session_id": -1},
         {"session_id": 2**63},
         {"session_id": "x"},
+        {"session_id": "9" * 5000},
         {"session_id": 1.5},
         {"session_id": True},
         {"batch_seq": 1},
