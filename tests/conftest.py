@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _HOME = Path(tempfile.mkdtemp(prefix="fbca-tests-"))
 os.environ.update(
@@ -32,3 +33,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if skipped and os.environ.get("FBCA_NO_SKIPS") and exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"{skipped} tests were skipped, and FBCA_NO_SKIPS is set.", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# Machines are noisy: an example that takes long says nothing about the code.
+settings.register_profile("fbca", deadline=None)
+settings.load_profile("fbca")

@@ -232,17 +232,20 @@ class Audiences:
         """
         return list(self._pages(("me", "adaccounts"), {"fields": ",".join(_ACCOUNT_FIELDS)}))
 
-    def terms_accepted(self, account_id: str) -> bool:
+    def terms_accepted(self, account_id: str) -> bool | None:
         """Read whether the Custom Audience terms are accepted for an ad account.
 
         :param account_id: the ad account, with or without ``act_``.
+        :returns: None where Meta says nothing about terms; an upload then finds out.
         :raises GraphError: Meta refused.
 
         .. seealso:: https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/reference/custom-audience-terms-of-service
         """
         answer = self._api.request("GET", (f"act_{account_number(account_id)}",), {"fields": "tos_accepted"})
         accepted = answer.get("tos_accepted")
-        return isinstance(accepted, Mapping) and str(accepted.get("custom_audience_tos")) in {"1", "True"}
+        if not isinstance(accepted, Mapping):
+            return None
+        return str(accepted.get("custom_audience_tos")) in {"1", "True"}
 
     def token_info(self) -> dict[str, Any]:
         """Ask Meta about the connection's token: validity, expiry, permissions, app.

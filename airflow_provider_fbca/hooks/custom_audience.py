@@ -458,13 +458,7 @@ class FacebookCustomAudienceHook(BaseHook):
             return
         account = self.get_conn().call("GET", (f"act_{self.account_id}",), {"fields": "name"}).json()
         yield True, f"Ad account {self.account_id} ({account.get('name', 'unnamed')})."
-        accepted = self._audiences.terms_accepted(self.account_id)
-        yield (
-            accepted is not False,
-            "Custom Audience terms are accepted."
-            if accepted
-            else f"Custom Audience terms are not accepted: a person must, at {_terms_page(self.account_id)}",
-        )
+        yield _terms(self.account_id, accepted=self._audiences.terms_accepted(self.account_id))
 
 
 def _prepared(
@@ -498,6 +492,14 @@ def _ending(expires_at: object) -> tuple[bool, str]:
         return True, "The token never expires."
     end = datetime.fromtimestamp(int(str(expires_at)), tz=UTC)
     return end > datetime.now(UTC), f"The token ends {end:%Y-%m-%d %H:%M} UTC."
+
+
+def _terms(account_id: str, *, accepted: bool | None) -> tuple[bool, str]:
+    if accepted:
+        return True, "Custom Audience terms are accepted."
+    if accepted is None:
+        return True, f"Meta does not say whether the Custom Audience terms are accepted: {_terms_page(account_id)}"
+    return False, f"Custom Audience terms are not accepted: a person must, at {_terms_page(account_id)}"
 
 
 def _terms_page(account_id: str) -> str:

@@ -6,7 +6,9 @@ No message quotes a cell, and Arrow's own exceptions do, so none of them is let 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 # Beyond these a float cannot tell a whole number from the next one, so that an id is lost already.
 _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _DIGEST_BYTES = 32
+_OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,9 @@ def _read_floats(column: pa.Array) -> Cells:
     limit = _EXACT_BELOW[column.type.bit_width]
     numbers = column.cast(pa.float64())
     whole = pc.equal(pc.floor(numbers), numbers)
-    exact = pc.less(pc.abs(numbers), limit)
-    as_whole = pc.if_else(pc.and_(whole, exact), numbers, None).cast(pa.int64()).cast(pa.string())
+    inexact = pc.greater_equal(pc.abs(numbers), limit).fill_null(False)  # not so NaN, which is nothing
+    as_whole = pc.if_else(pc.and_not(whole, inexact), numbers, None).cast(pa.int64()).cast(pa.string())
     texts = pc.coalesce(as_whole, _shortest_decimals(column))
-    inexact = pc.invert(exact).fill_null(False)
     return Cells(pc.if_else(pc.is_nan(numbers), None, texts), inexact if pc.any(inexact).as_py() else None)
 
 
@@ -124,9 +126,14 @@ def _decimals_as_text(column: pa.Array) -> pa.Array:
 
 
 def _timestamps_as_text(column: pa.Array) -> pa.Array:
-    if column.type.tz is not None:
-        column = pc.local_timestamp(column)
-    return column.cast(pa.string())
+    zone = column.type.tz
+    if zone is None:
+        return column.cast(pa.string())
+    if offset := _OFFSET.fullmatch(zone):  # which older Arrows look up as if it were the name of a zone
+        minutes = int(f"{offset[1]}{int(offset[2]) * 60 + int(offset[3])}")
+        shift = pa.scalar(timedelta(minutes=minutes), pa.duration(column.type.unit))
+        return pc.add(column.view(pa.timestamp(column.type.unit)), shift).cast(pa.string())
+    return pc.local_timestamp(column).cast(pa.string())
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -6,6 +6,7 @@ https://developers.facebook.com/documentation/ads-commerce/marketing-api/audienc
 
 from __future__ import annotations
 
+import gettext
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ from airflow_provider_fbca.identity.text import fold
 # Kosovo has no ISO code; this one is reserved for users of the standard, and CLDR and libphonenumber use it.
 _KOSOVO = "XK"
 
+# Whose names of states people write too.
+_SECOND_LANGUAGES = {"CA": "fr", "US": "es"}
+
 # Names in wide use that the tables of pycountry and babel do not list, or list no more.
 _OTHER_NAMES = {
     "UK": "gb",
+    "UAE": "ae",
     "Great Britain": "gb",
     "Britain": "gb",
     "Wales": "gb",
@@ -70,12 +75,12 @@ class Part:
     """A state, province or the like, of ISO 3166-2.
 
     :param code: its whole code, ``US-CA``.
-    :param name: its English name.
+    :param names: its English name, and what the country's second language calls it.
     :param kind: what the standard calls it, ``State`` for instance.
     """
 
     code: str
-    name: str
+    names: tuple[str, str]
     kind: str
 
     @property
@@ -92,8 +97,10 @@ def parts_of(country: str) -> tuple[Part, ...]:
     """
     import pycountry  # noqa: PLC0415
 
+    language = [_SECOND_LANGUAGES[country]] if country in _SECOND_LANGUAGES else []
+    translate = gettext.translation("iso3166-2", pycountry.LOCALES_DIR, language, fallback=True).gettext
     parts = (part for part in pycountry.subdivisions if part.country_code == country)
-    return tuple(Part(part.code, part.name, part.type) for part in parts)
+    return tuple(Part(part.code, (part.name, translate(part.name)), part.type) for part in parts)
 
 
 @cache
@@ -120,7 +127,7 @@ def _english_names() -> dict[str, str]:
         names += [(name, code) for name in (*spellings, of_babel.get(country.alpha_2, "")) if name]
     names.append((of_babel[_KOSOVO], _KOSOVO.lower()))
     # England and the others are countries to those who live there.
-    names += [(part.name, "gb") for part in parts_of("GB") if part.kind == "Country" or part.code == "GB-NIR"]
+    names += [(part.names[0], "gb") for part in parts_of("GB") if part.kind == "Country" or part.code == "GB-NIR"]
     return _undisputed(names)
 
 

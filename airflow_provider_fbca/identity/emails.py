@@ -10,6 +10,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from airflow_provider_fbca.identity.outcome import Blank, Context
 from airflow_provider_fbca.identity.text import without_zero_width
 
@@ -37,12 +39,12 @@ def normalise_email(text: str, context: Context) -> str | Blank:  # noqa: ARG001
         address = unicodedata.normalize("NFC", address)
     if len(address) > _LONGEST:
         return Blank.NOT_AN_EMAIL
-    if _PLAIN.match(address) or _is_sane(address):
-        return address
-    return Blank.NOT_AN_EMAIL
+    sane = _PLAIN.match(address) if address.isascii() else _is_sane(address)
+    return address if sane else Blank.NOT_AN_EMAIL
 
 
 def _is_sane(address: str) -> bool:
+    """Tell whether an address with letters beyond ASCII has the parts of one and no mark that none has."""
     local, at, domain = address.partition("@")
     labels = domain.split(".")
     return (
@@ -52,7 +54,6 @@ def _is_sane(address: str) -> bool:
         and _is_label_end(labels[-1][-1])
         and not _IMPOSSIBLE.search(local)
         and not _IMPOSSIBLE.search(domain)
-        and (local.isascii() and domain.isascii()) is False
     )
 
 
@@ -66,8 +67,6 @@ def plain_emails(texts: pa.Array, country: str | None) -> pa.Array:  # noqa: ARG
     :param texts: Arrow strings, not trimmed.
     :param country: not used.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     addresses = pc.ascii_trim_whitespace(pc.ascii_lower(texts))
     plain = pc.match_substring_regex(addresses, PLAIN_ASCII)
     short = pc.less_equal(pc.binary_length(addresses), _LONGEST)

@@ -11,6 +11,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from airflow_provider_fbca.identity.outcome import Blank, Context
 from airflow_provider_fbca.identity.text import ascii_digits, whole_number
 
@@ -79,8 +81,6 @@ def plain_extern_ids(texts: pa.Array, country: str | None) -> pa.Array:  # noqa:
     :param texts: Arrow strings, not trimmed.
     :param country: not used.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     return pc.if_else(pc.match_substring_regex(texts, _SURELY_AN_ID), texts, None)
 
 
@@ -90,8 +90,6 @@ def plain_madids(texts: pa.Array, country: str | None) -> pa.Array:  # noqa: ARG
     :param texts: Arrow strings, not trimmed.
     :param country: not used.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     madids = pc.ascii_lower(texts)
     sure = pc.and_(pc.match_substring_regex(madids, f"^{_MADID.pattern}$"), pc.not_equal(madids, _MADID_OF_NOBODY))
     return pc.if_else(sure, madids, None)

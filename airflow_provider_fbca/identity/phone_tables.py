@@ -14,6 +14,7 @@ from typing import Any
 
 _PUNCTUATION = {ord(mark): None for mark in " ().-"}
 _LOST_IN_A_FLOAT = re.compile(r"\d+\.0{1,2}", re.ASCII)
+_NORTH_AMERICA = "1"
 _NOTHING = re.compile(r"(?!)")
 
 
@@ -59,6 +60,8 @@ def digits_by_table(text: str, country: str | None) -> str | None:
         return None
     if text.startswith("+"):
         return _international(digits[1:])
+    if text.startswith("00"):
+        return _international(digits[2:])
     if country is None or not digits.isdigit():
         return None
     return _national(digits, country)
@@ -77,7 +80,15 @@ def _international(digits: str) -> str | None:
 
 def _national(digits: str, country: str) -> str | None:
     region = _region(country)
-    if region is None or region.prefixes.match(digits):
+    if region is None:
+        return None
+    if (
+        region.code == _NORTH_AMERICA and digits[0] == _NORTH_AMERICA
+    ):  # calling code and trunk prefix are the same there
+        number = digits[1:]
+        whole = region.numbers.fullmatch(number) and not region.prefixes.match(number)
+        return digits if whole and len(number) in region.lengths else None
+    if region.prefixes.match(digits):
         return None
     if region.trunk_zero and digits[0] == "0":
         digits = digits[1:]

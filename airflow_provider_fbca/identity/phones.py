@@ -11,16 +11,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from airflow_provider_fbca.identity.outcome import Blank, Context
 from airflow_provider_fbca.identity.phone_tables import digits_by_table
 from airflow_provider_fbca.identity.text import ascii_digits, whole_number, without_zero_width
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from phonenumbers import PhoneNumber
 
 # "+" in its widths, or the "00" that most of the world dials instead; Meta strips leading zeros behind it too.
 _INTERNATIONAL = re.compile(r"^[^\d+\uff0b]*(?:[+\uff0b]+|00)\W*0*", re.ASCII)
+_SOME_DIGITS = re.compile(r"(?:\d\D*){4}", re.ASCII)
 _TRUNK_ZERO = re.compile(r"[(\uff08\[]\s*0\s*[)\uff09\]]")
 # A letter behind digits begins an extension or a label ("x12", "poste 12", "home"). Words spelled with the letters of a
 # dial ("1-800-FLOWERS") are cut too, and then too short: Meta drops letters.
@@ -42,8 +44,6 @@ def plain_phones(texts: pa.Array, country: str | None) -> pa.Array:
     :param texts: Arrow strings, not trimmed.
     :param country: the rows' country, a lower-case code.
     """
-    import pyarrow as pa  # noqa: PLC0415
-
     return pa.array([digits_by_table(text.strip(" "), country) for text in texts.to_pylist()], pa.string())
 
 
@@ -61,7 +61,7 @@ def digits_by_libphonenumber(text: str, country: str | None) -> str | Blank:
         if digits or country is None or "+" in number:
             return digits or Blank.NOT_A_PHONE
     if country is None:
-        return Blank.PHONE_WITHOUT_COUNTRY
+        return Blank.PHONE_WITHOUT_COUNTRY if _SOME_DIGITS.search(number) else Blank.NOT_A_PHONE
     region = country.upper()
     return _digits(_with_country_code_but_no_plus(number, region) or _read(number, region)) or Blank.NOT_A_PHONE
 

@@ -60,7 +60,7 @@ def _code_in_north_america(word: str) -> str | None:
 def _state_codes(country: str) -> dict[str, str]:
     codes: dict[str, str] = {}
     for part in parts_of(country.upper()):
-        codes |= dict.fromkeys((part.local_code, fold(part.code), fold(part.name)), part.local_code)
+        codes |= dict.fromkeys((part.local_code, fold(part.code), *map(fold, part.names)), part.local_code)
     if country == "us":
         codes |= {code.lower(): code.lower() for code in _US_FORCES}
         codes |= {fold(name): "dc" for name in _US_CAPITAL}

@@ -163,7 +163,7 @@ class RowSets:
                 remedy=f"See that {self._workdir.path.parent} has free space: about 50 bytes for each row compared.",
             )
             wrapped.permanent = False
-            raise wrapped
+            raise wrapped from None
 
 
 def _start(number: int) -> int:

@@ -252,4 +252,4 @@ def _wrapped(done: str, uri: str) -> Iterator[None]:
         )
         failure.permanent = False
     if failure is not None:
-        raise failure
+        raise failure from None

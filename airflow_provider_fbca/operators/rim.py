@@ -70,4 +70,4 @@ def without_values(what: str) -> Iterator[None]:
         failure.permanent = False
     else:
         return
-    raise failure
+    raise failure from None

@@ -87,7 +87,7 @@ def audience_id(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def load(name: str) -> DagBag:
-    return DagBag(dag_folder=str(EXAMPLES / f"{name}.py"), include_examples=False)
+    return DagBag(dag_folder=str(EXAMPLES / f"{name}.py"))
 
 
 def run(name: str) -> None:

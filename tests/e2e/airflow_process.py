@@ -80,12 +80,14 @@ class Airflow:
         return bool(self.call("GET", path, params={"state": "up_for_retry"})["task_instances"])
 
     def wait_for_quiet(self, dag_id: str) -> None:
-        """Wait until no run of a DAG is under way."""
+        """Wait until no task of a paused DAG is under way; its open run, if any, goes on when the pause is over."""
+        path = f"/dags/{dag_id}/dagRuns/~/taskInstances"
 
         def quiet() -> bool:
-            return all(run["state"] in _ENDED for run in self.runs(dag_id))
+            found = self.call("GET", path, params={"state": ["queued", "running"]})["task_instances"]
+            return not found
 
-        self.wait_for(quiet, f"the runs of {dag_id} to end")
+        self.wait_for(quiet, f"the tasks of {dag_id} to end")
 
     def run(self, dag_id: str, *, logical_date: str | None = None) -> tuple[str, str]:
         """Start a manual run, wait for its end and return its id and state."""
@@ -105,11 +107,6 @@ class Airflow:
         """Return an XCom."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.call("GET", path, params={"deserialize": "false", "stringify": "false"})["value"]
-
-    def task_logs(self, dag_id: str) -> str:
-        """Return all task logs of a DAG, as they lie on disk."""
-        found = sorted((self.home / "logs" / f"dag_id={dag_id}").rglob("*.log"))
-        return "\n".join(f"--- {path}\n{path.read_text()}" for path in found)
 
     def wait_for(self, found: Callable[[], T | None], what: str, seconds: float = _RUN_SECONDS) -> T:
         """Call until the answer is true, and return it."""

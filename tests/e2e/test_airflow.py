@@ -110,7 +110,7 @@ class Stage:
     def assert_equal(self, case: Case) -> None:
         """The audience holds exactly the rows of the query."""
         held = held_rows(self.sandbox.members(case.audience_id))
-        assert held == hashed_rows(case.people), self.airflow.task_logs(case.dag_id)
+        assert held == hashed_rows(case.people), self.airflow.last_words()
 
     def outstanding(self, case: Case) -> set[str]:
         """Ids of the ledger's entries that are not retired, by its files alone."""
@@ -177,8 +177,8 @@ def test_example_on_a_schedule_keeps_the_audience_equal_to_the_query(stage: Stag
         stage.airflow.wait_for_quiet(case.dag_id)
         stage.assert_equal(case)
     runs = stage.airflow.runs(case.dag_id)
-    assert len(runs) >= len(days)
-    assert {(run["run_type"], run["state"]) for run in runs} == {("scheduled", "success")}
+    assert {run["run_type"] for run in runs} == {"scheduled"}
+    assert sum(run["state"] == "success" for run in runs) >= len(days)
     assert len(stage.outstanding(case)) == 1
 
 
@@ -316,7 +316,7 @@ def _case(folder: Path, name: str, sandbox: Sandbox) -> Case:
 def _write_dags(folder: Path, cases: dict[str, Case]) -> None:
     example = (EXAMPLES / "daily_refresh.py").read_text()
     assert example.count('schedule="@daily"') == 1
-    (folder / "example.py").write_text(example.replace('schedule="@daily"', "schedule=timedelta(seconds=2)"))
+    (folder / "example.py").write_text(example.replace('schedule="@daily"', "schedule=timedelta(seconds=5)"))
     for name, case in cases.items():
         if name != "fbca_daily_refresh":
             retries = 1 if name == "killed_then_retried" else 0

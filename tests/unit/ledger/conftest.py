@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_fbca.ledger import OpenEntry, Snapshot
 
+
 @pytest.fixture
 def workdir(tmp_path: Path) -> Iterator[WorkDir]:
     with WorkDir(tmp_path / "scratch") as folder:

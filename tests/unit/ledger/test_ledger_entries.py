@@ -47,7 +47,11 @@ def test_numbers_grow_also_past_entries_that_were_never_opened_and_past_foreign_
     for name in ("README.txt", "notes", "0000000099", "zz-1.open.json", "0000000050-zz.open.json", "_SUCCESS"):
         (folder_of(ledger) / name).write_text("not ours")
     second, third = write_entry(ledger, ["b"]), write_entry(ledger, ["c"])
-    assert [entry.id.partition("-")[0] for entry in (first, second, third)] == ["0000000001", "0000000002", "0000000003"]
+    assert [entry.id.partition("-")[0] for entry in (first, second, third)] == [
+        "0000000001",
+        "0000000002",
+        "0000000003",
+    ]
     assert ids(ledger.history().entries) == [second.id, third.id]
 
 
@@ -169,7 +173,14 @@ def flipped(content):
 
 
 @pytest.mark.parametrize(
-    "damage", [flipped, lambda content: content[:-1], lambda content: content[:50], lambda content: b"", lambda content: content + b"\0"]
+    "damage",
+    [
+        flipped,
+        lambda content: content[:-1],
+        lambda content: content[:50],
+        lambda content: b"",
+        lambda content: content + b"\0",
+    ],
 )
 def test_a_damaged_snapshot_is_an_error_that_names_its_entry(ledger, write_entry, workdir, damage):
     entry = write_entry(ledger, ["a", "b"])

@@ -22,7 +22,9 @@ def without(marker, field):
     return json.dumps(content).encode()
 
 
-@pytest.mark.parametrize("fields", [{}, {"kind": "remove", "strategy": None, "reads": ("0000000001-aa",)}, {"retention_days": 30}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"kind": "remove", "strategy": None, "reads": ("0000000001-aa",)}, {"retention_days": 30}]
+)
 def test_an_open_marker_comes_back_as_it_was(fields):
     marker = marker_of(**fields)
     assert OpenMarker.from_json(marker.to_json()) == marker
@@ -40,7 +42,20 @@ def test_fields_that_a_later_version_adds_are_ignored():
 @pytest.mark.parametrize("kind", [OpenMarker, SettledMarker])
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"null", b"[]", b"7", b'"open"', b"{}", b"\xff\xfe", b"{" * 3, b"[" * 100_000, b'{"format": 1}', bytes(300)],
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b'"open"',
+        b"{}",
+        b"\xff\xfe",
+        b"{" * 3,
+        b"[" * 100_000,
+        b'{"format": 1}',
+        bytes(300),
+    ],
     ids=repr,
 )
 def test_what_is_no_marker_is_none(kind, content):

@@ -159,7 +159,9 @@ def test_union_and_leaving_agree_with_sets(snapshot_of, small_groups, workdir, p
     for row in kept:
         if who(row) not in seen:
             seen.add(who(row))
-            expected.append({key: cell for key, cell in stored(row).items() if cell is not None and key != "LOOKALIKE_VALUE"})
+            expected.append(
+                {key: cell for key, cell in stored(row).items() if cell is not None and key != "LOOKALIKE_VALUE"}
+            )
     union = sets.union(snapshots)
     found = table_of(union.batches())
     assert [{key: cell for key, cell in row.items() if cell is not None} for row in found] == expected

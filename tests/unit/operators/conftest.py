@@ -1,0 +1,140 @@
+"""The operators as a task runs them, against a local Graph API, with a ledger on disk and XCom in a dictionary."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from operator_tools import OPERATORS, FakeTaskInstance
+
+from airflow_provider_fbca.compat import AirflowFailException
+from airflow_provider_fbca.ledger import AudienceLedger
+from airflow_provider_fbca.sandbox import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Any]:
+    with serve() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A Graph API on this machine, empty, as the default connection."""
+    _sandbox.reset()
+    _sandbox.clear_faults()
+    monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", _sandbox.connection_json)
+    return _sandbox
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not pause between its tries."""
+    from airflow_provider_fbca.graph.delivery import Delivery
+
+    monkeypatch.setattr(Delivery, "_pause", lambda self, seconds: None)
+
+
+@pytest.fixture
+def audience(sandbox: Any) -> str:
+    return sandbox.create_audience()
+
+
+@pytest.fixture
+def ledger_folder(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def xcom() -> dict[str, Any]:
+    """What the task's XCom holds."""
+    return {}
+
+
+@pytest.fixture
+def run(
+    audience: str, ledger_folder: Path, xcom: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> Callable[..., Any]:
+    """Runs an operator once: ``run("refresh", table, **options)``."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+
+    def execute(kind: str, users: Any = None, **options: Any) -> Any:
+        options = {"audience_id": audience, "ledger_uri": f"file://{ledger_folder}"} | options
+        if users is not None:
+            options["users_callable"] = users if callable(users) else lambda: users
+        operator = OPERATORS[kind](task_id="send", **options)
+        before = set(scratch.rglob("task-*"))
+        try:
+            return operator.execute({"ti": FakeTaskInstance(xcom)})
+        finally:
+            assert set(scratch.rglob("task-*")) == before
+
+    return execute
+
+
+@pytest.fixture
+def members(sandbox: Any, audience: str) -> Callable[..., Any]:
+    """Gives the e-mail digests that the audience holds, sorted."""
+    return lambda: sorted(row["EMAIL"] for row in sandbox.members(audience))
+
+
+@pytest.fixture
+def history(ledger_folder: Path, audience: str) -> Callable[..., Any]:
+    return lambda: AudienceLedger(ObjectStoragePath(f"file://{ledger_folder}"), audience).history()
+
+
+@pytest.fixture
+def files(ledger_folder: Path) -> Callable[[], list[str]]:
+    """Gives the names of all files of the ledger."""
+    return lambda: sorted(path.name for path in ledger_folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def writes(sandbox: Any) -> Callable[[], list[str]]:
+    """Gives the calls so far that sent people."""
+    return lambda: [each["operation"] for each in sandbox.requests() if each["operation"].endswith("_users")]
+
+
+@pytest.fixture
+def refused(writes: Any, files: Any, caplog: Any, capfd: Any) -> Callable[..., str]:
+    """Checks that a run fails for good, before anything is marked or sent, and gives the error's text."""
+
+    def check(execute: Callable[[], Any], *told: str, kind: type[Exception] = AirflowFailException) -> str:
+        before = writes(), files()
+        with pytest.raises(kind) as caught:
+            execute()
+        text = str(caught.value)
+        for part in told:
+            assert part in text
+        assert (writes(), files()) == before
+        return text
+
+    return check
+
+
+@pytest.fixture
+def everything_told(caplog: Any, capfd: Any) -> Callable[..., str]:
+    """Gives all that a failure shows: its traceback, what it hangs on to, and the logs of every logger at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+
+    def collect(error: BaseException | None) -> str:
+        parts = []
+        seen: list[BaseException] = []
+        while error is not None and error not in seen:
+            seen.append(error)
+            parts += ["".join(traceback.format_exception(error)), repr(error.args), repr(vars(error))]
+            error = error.__cause__ or error.__context__
+        printed = capfd.readouterr()
+        records = [repr(vars(record)) for record in caplog.records]
+        return "\n".join([*parts, caplog.text, *records, printed.out, printed.err])
+
+    return collect
