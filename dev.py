@@ -43,7 +43,10 @@ def main() -> int:
 
 
 def checks(python: str, arguments: list[str], *, full: bool) -> list[list[str]]:
-    """Return the commands of the test run: static checks once (on the newest Airflow), then pytest."""
+    """Return the commands of the test run; static checks and schedulers once, on the newest Airflow.
+
+    :param arguments: for pytest; with any, pytest alone is run.
+    """
     tool = Path(python).parent
     static = [
         [f"{tool}/ruff", "check", "."],
@@ -51,7 +54,12 @@ def checks(python: str, arguments: list[str], *, full: bool) -> list[list[str]]:
         [f"{tool}/mypy"],
         [f"{tool}/lint-imports"],
     ]
-    return [*(static if full and not arguments else []), [python, "-m", "pytest", *arguments]]
+    if arguments:
+        return [[python, "-m", "pytest", *arguments]]
+    quick = [python, "-m", "pytest", "--numprocesses=auto", "--dist=loadfile", "tests/unit", "tests/dags"]
+    # Real schedulers want the machine for themselves.
+    slow = [python, "-m", "pytest", "tests/e2e"]
+    return [*static, quick, slow] if full else [quick]
 
 
 def run_all(commands: list[list[str]], python: str) -> int:

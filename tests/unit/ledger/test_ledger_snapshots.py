@@ -28,7 +28,7 @@ people = st.fixed_dictionaries(
     }
 )
 lists = st.lists(people, max_size=25)
-quietly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quietly = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def who(row):

@@ -40,7 +40,7 @@ def in_child(work) -> int:
     if child == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the child must not go on as a test
             os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -137,7 +137,7 @@ def test_of_two_processes_that_create_one_file_one_wins(local, round_):
                 racer(name)()
             except LedgerError:
                 os._exit(3)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - as above
                 os._exit(4)
             os._exit(0)
         children.append((child, name))

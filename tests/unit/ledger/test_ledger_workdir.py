@@ -58,9 +58,13 @@ def test_it_is_private_and_gone_at_the_end(parent):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_it_is_gone_after_an_error_too(parent, error):
-    with pytest.raises(error), WorkDir(parent) as scratch:
-        scratch.file("rows").write_text("x")
-        raise error
+    def work():
+        with WorkDir(parent) as scratch:
+            scratch.file("rows").write_text("x")
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert list(parent.iterdir()) == []
 
 
@@ -71,11 +75,11 @@ def test_it_is_in_the_systems_place_for_temporary_files_unless_told_otherwise(tm
 
 
 def test_no_descriptor_stays_open(parent):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         with WorkDir(parent), WorkDir(parent):
             pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_tasks_have_folders_of_their_own_and_leave_each_other_alone(parent, other_task):
@@ -159,7 +163,7 @@ def test_a_folder_that_others_could_read_is_refused_with_what_to_do(parent, monk
         if make == "open":
             parent.chmod(0o755)
         else:
-            monkeypatch.setattr(os, "getuid", lambda owner=os.getuid(): owner + 1)
+            monkeypatch.setattr(os, "getuid", lambda: parent.stat().st_uid + 1)
     with pytest.raises(LedgerPlaceError, match=r"cannot be used: (PermissionError|FileExistsError).*TMPDIR"):
         WorkDir(parent).__enter__()
     assert make == "file" or list(parent.iterdir()) == []
