@@ -13,7 +13,9 @@ from functools import cache
 from typing import Any
 
 _PUNCTUATION = {ord(mark): None for mark in " ().-"}
+_ZERO_IN_BRACKETS = re.compile(r"\( *0 *\)")
 _LOST_IN_A_FLOAT = re.compile(r"\d+\.0{1,2}", re.ASCII)
+_AFTER_00 = [f"00{more:03}" for more in range(1000)]
 _NORTH_AMERICA = "1"
 _NOTHING = re.compile(r"(?!)")
 
@@ -39,6 +41,8 @@ class _Region:
     :param prefixes: matches what begins otherwise than a national number: ways to dial abroad, the calling code itself,
         trunk prefixes that are not plain.
     :param trunk_zero: whether a leading 0 is the trunk prefix and nothing else.
+    :param longer_than_00: whether one dials abroad by 00 and more, as in Australia.
+    :param zero_belongs: whether a leading 0 is part of a number, never a trunk prefix.
     :param numbers: matches national numbers.
     """
 
@@ -46,6 +50,8 @@ class _Region:
     lengths: frozenset[int]
     prefixes: re.Pattern[str]
     trunk_zero: bool
+    longer_than_00: bool
+    zero_belongs: bool
     numbers: re.Pattern[str]
 
 
@@ -56,15 +62,42 @@ def digits_by_table(text: str, country: str | None) -> str | None:
     :param country: the row's country, a lower-case code.
     """
     digits = text.translate(_PUNCTUATION)
-    if not digits.isascii() or _LOST_IN_A_FLOAT.fullmatch(text):
+    if not digits.isascii() or _LOST_IN_A_FLOAT.fullmatch(text) or ("(" in text and _ZERO_IN_BRACKETS.search(text)):
         return None
     if text.startswith("+"):
         return _international(digits[1:])
     if text.startswith("00"):
-        return _international(digits[2:])
+        return None if country is not None and _means_more(digits, country) else _international(digits[2:])
     if country is None or not digits.isdigit():
         return None
     return _national(digits, country)
+
+
+def lacks_its_zero(number: str, country: str) -> bool:
+    """Tell whether digits are a number of the country only with a zero in front, which a numeric column has lost.
+
+    In Italy and some others the zero is part of the number, no trunk prefix.
+
+    :param number: digits and perhaps marks; with marks, nothing was lost.
+    :param country: the row's country, a lower-case code.
+    """
+    region = _region(country)
+    return region is not None and _lacks_its_zero(number, region)
+
+
+def _lacks_its_zero(digits: str, region: _Region) -> bool:
+    if not region.zero_belongs or not digits.isdigit() or digits.startswith(("0", region.code)):
+        return False
+    return not region.numbers.fullmatch(digits) and bool(region.numbers.fullmatch(f"0{digits}"))
+
+
+def _means_more(digits: str, country: str) -> bool:
+    """Tell whether digits that begin with 00 may be a number of the country, or one dialled from it by a longer prefix."""
+    region = _region(country)
+    if region is None:
+        return False
+    local = region.numbers.fullmatch(digits) or region.numbers.fullmatch(digits[1:])
+    return bool(local) or region.longer_than_00
 
 
 def _international(digits: str) -> str | None:
@@ -88,7 +121,7 @@ def _national(digits: str, country: str) -> str | None:
         number = digits[1:]
         whole = region.numbers.fullmatch(number) and not region.prefixes.match(number)
         return digits if whole and len(number) in region.lengths else None
-    if region.prefixes.match(digits):
+    if region.prefixes.match(digits) or _lacks_its_zero(digits, region):
         return None
     if region.trunk_zero and digits[0] == "0":
         digits = digits[1:]
@@ -118,12 +151,15 @@ def _region(country: str) -> _Region | None:
     code = str(tables.country_code)
     trunk_prefix = tables.national_prefix_for_parsing
     trunk_zero = trunk_prefix == "0" and not tables.national_prefix_transform_rule
+    abroad = _pattern(tables.international_prefix)
     prefixes = [tables.international_prefix, code, "00", None if trunk_zero else trunk_prefix]
     return _Region(
         code=code,
         lengths=_lengths(_tables_of_code(tables.country_code)),
         prefixes=_pattern("|".join(f"(?:{prefix})" for prefix in prefixes if prefix)),
         trunk_zero=trunk_zero,
+        longer_than_00=any(len(found[0]) > len("00") for found in map(abroad.match, _AFTER_00) if found),
+        zero_belongs=tables.national_prefix != "0",
         numbers=_pattern(tables.general_desc.national_number_pattern),
     )
 

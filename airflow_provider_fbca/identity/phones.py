@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from airflow_provider_fbca.identity.outcome import Blank, Context
-from airflow_provider_fbca.identity.phone_tables import digits_by_table
-from airflow_provider_fbca.identity.text import ascii_digits, whole_number, without_zero_width
+from airflow_provider_fbca.identity.phone_tables import digits_by_table, lacks_its_zero
+from airflow_provider_fbca.identity.text import ascii_digits, plain_spaces, whole_number, without_zero_width
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -53,21 +53,37 @@ def digits_by_libphonenumber(text: str, country: str | None) -> str | Blank:
     :param text: one trimmed cell that is no placeholder.
     :param country: the row's country, a lower-case code.
     """
-    number = whole_number(ascii_digits(without_zero_width(text)))
+    number = whole_number(ascii_digits(plain_spaces(without_zero_width(text))))
     number = _LETTER_BEHIND_DIGITS.sub("", number)
     international = _INTERNATIONAL.sub("+", number, count=1)
     if international.startswith("+"):
-        digits = _digits(_read(international, None))
-        if digits or country is None or "+" in number:
-            return digits or Blank.NOT_A_PHONE
+        found = _read(international, None)
+        if country is not None and "+" not in number:
+            # Some countries dial abroad by more than 00: "0011" in Australia.
+            found = _valid(found) or _valid(_read(number, country.upper())) or found
+        return _digits(found) or Blank.NOT_A_PHONE
     if country is None:
         return Blank.PHONE_WITHOUT_COUNTRY if _SOME_DIGITS.search(number) else Blank.NOT_A_PHONE
     region = country.upper()
+    if lacks_its_zero(number, country):
+        number = f"0{number}"
     return _digits(_with_country_code_but_no_plus(number, region) or _read(number, region)) or Blank.NOT_A_PHONE
 
 
 def _read(number: str, region: str | None) -> PhoneNumber | None:
-    return _parse(number, region) or _parse(_TRUNK_ZERO.sub("", number), region)
+    """Read a number; a zero in brackets belongs to it where the number exists with it, as in Italy."""
+    found = _parse(number, region)
+    without_zero = _TRUNK_ZERO.sub("", number)
+    if without_zero == number:
+        return found
+    shorter = _parse(without_zero, region)
+    return _valid(found) or _valid(shorter) or shorter or found
+
+
+def _valid(number: PhoneNumber | None) -> PhoneNumber | None:
+    from phonenumbers import is_valid_number  # noqa: PLC0415
+
+    return number if number is not None and is_valid_number(number) else None
 
 
 def _parse(number: str, region: str | None) -> PhoneNumber | None:
@@ -87,19 +103,18 @@ def _with_country_code_but_no_plus(number: str, region: str) -> PhoneNumber | No
     Taken so are digits that begin with the country's calling code and give a number that exists, where they cannot be
     national: people there write a trunk prefix, which is lacking, or the digits are no number of the country.
     """
-    from phonenumbers import country_code_for_region, is_valid_number, ndd_prefix_for_region  # noqa: PLC0415
+    from phonenumbers import country_code_for_region, ndd_prefix_for_region  # noqa: PLC0415
 
     digits = re.sub(r"\D", "", number)
     if not digits.startswith(str(country_code_for_region(region))):
         return None
-    international = _parse(f"+{digits}", None)
-    if international is None or not is_valid_number(international):
+    international = _valid(_parse(f"+{digits}", None))
+    if international is None:
         return None
     trunk_prefix = ndd_prefix_for_region(region, strip_non_digits=True)
     if trunk_prefix and not digits.startswith(trunk_prefix):
         return international
-    national = _read(number, region)
-    return None if national is not None and is_valid_number(national) else international
+    return None if _valid(_read(number, region)) else international
 
 
 def _digits(number: PhoneNumber | None) -> str | None:

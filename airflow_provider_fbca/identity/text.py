@@ -24,6 +24,7 @@ _LONGEST_PLACEHOLDER = max(map(len, _PLACEHOLDERS))
 
 _DELETE_ZERO_WIDTH = {ord(mark): None for mark in ZERO_WIDTH}
 _DELETE_INVISIBLE = {ord(mark): None for mark in INVISIBLE}
+_PLAIN_SPACES = dict.fromkeys(map(ord, _SPACES), " ")
 _DELETE_ASCII_MARKS = {ord(mark): None for mark in string.punctuation + INVISIBLE}
 # Letters by Unicode's classes, punctuation by use: the half rings and primes that people type for an apostrophe.
 _APOSTROPHE_LETTERS = frozenset("\u02b9\u02ba\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\u02ca\u02cb\ua78b\ua78c")
@@ -56,6 +57,11 @@ def without_zero_width(text: str) -> str:
 def without_blanks(text: str) -> str:
     """Drop white space, controls and zero-width marks wherever they stand."""
     return text.translate(_DELETE_INVISIBLE)
+
+
+def plain_spaces(text: str) -> str:
+    """Write spaces of any width as the plain one."""
+    return text if text.isascii() else text.translate(_PLAIN_SPACES)
 
 
 def ascii_digits(text: str) -> str:
