@@ -170,7 +170,8 @@ class FacebookRefreshAudienceOperator(UsersOperator):
     :param max_removals: most rows that may leave for good; by default any number.
     :param max_removal_ratio: largest share (0 to 1) of the rows now in the audience that may leave for good; by default
         any.
-    :param allow_empty: let a source without a usable row empty the audience; off by default.
+    :param allow_empty: let a source without a row empty the audience; off by default, whatever ``min_rows`` is. Rows
+        that all turn out unusable never do.
     :returns: the manifest, as XCom ``return_value`` and under ``fbca_upload:<audience_id>``.
 
     .. seealso:: https://developers.facebook.com/docs/marketing-api/reference/custom-audience/users
@@ -200,6 +201,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         """The limits of the task."""
         return Guards(
             min_rows=self.min_rows,
+            empties=True,
             allow_empty=self.allow_empty,
             max_removals=self.max_removals,
             max_removal_ratio=self.max_removal_ratio,

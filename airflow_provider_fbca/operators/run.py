@@ -308,7 +308,7 @@ def ledger_root(ledger_uri: str | None) -> ObjectStoragePath:
         root = ObjectStoragePath(uri)
     except ValueError:
         root = None
-    if root is None:
+    if root is None or not _has_file_system(root):
         raise LedgerPlaceError(
             f"ledger_uri {uri} is of a kind of storage that is not known here.",
             remedy="Correct it, or install the Airflow provider of that storage.",
@@ -320,3 +320,14 @@ def ledger_root(ledger_uri: str | None) -> ObjectStoragePath:
             remedy="Give an absolute path (file:///srv/fbca-ledger) or an object-storage URI.",
         )
     return root
+
+
+def _has_file_system(root: ObjectStoragePath) -> bool:
+    """Tell whether Airflow knows a file system for a path; some of its minors ask for one only here."""
+    try:
+        root.fs  # noqa: B018 - looked up on first use
+    except ValueError:
+        return False
+    except Exception:  # noqa: BLE001 - whatever else is wrong, the ledger's first reading tells it
+        return True
+    return True

@@ -18,7 +18,9 @@ class Guards:
     """Limits of one task.
 
     :param min_rows: fewest usable rows that the source must give.
-    :param allow_empty: lets a source without a usable row pass, whatever ``min_rows`` says.
+    :param empties: whether a source without a row would empty the audience, which ``min_rows=0`` alone does not allow.
+    :param allow_empty: lets a source without a row pass, whatever ``min_rows`` says. Rows that all turn out unusable do
+        not: they speak of a fault.
     :param max_removals: most rows that may leave for good; None for any number.
     :param max_removal_ratio: largest share (0 to 1) of the rows now in the audience that may leave for good; None for
         any.
@@ -27,6 +29,7 @@ class Guards:
     """
 
     min_rows: int = 1
+    empties: bool = False
     allow_empty: bool = False
     max_removals: int | None = None
     max_removal_ratio: float | None = None
@@ -55,7 +58,7 @@ class Guards:
                 f"max_invalid_ratio={self.max_invalid_ratio} allows. {_NOTHING_SENT}",
                 remedy="The log lists the reasons per key; correct the query or the mapping, or raise the limit.",
             )
-        if usable < self.min_rows and not (usable == 0 and self.allow_empty):
+        if usable < max(self.min_rows, int(self.empties)) and not (read == 0 and self.allow_empty):
             what = "gave no usable row" if usable == 0 else f"gave {usable:,} usable rows"
             raise GuardError(
                 f"The source {what} (of {read:,} read) and min_rows={self.min_rows}. {_NOTHING_SENT}",

@@ -281,7 +281,10 @@ def test_what_broke_in_a_callable_is_told_by_class_and_line(run, shows_nobody):
 
 
 def test_what_a_callable_says_to_airflow_reaches_airflow(run):
-    from airflow.sdk.exceptions import AirflowSkipException
+    try:
+        from airflow.sdk.exceptions import AirflowSkipException
+    except ImportError:  # Airflow 3.1
+        from airflow.exceptions import AirflowSkipException
 
     with pytest.raises(AirflowSkipException, match="no file today"):
         run("upload", lambda: (_ for _ in ()).throw(AirflowSkipException("no file today")))

@@ -27,6 +27,8 @@ def test_a_source_without_a_usable_row_is_refused(run, refused, kind, users):
 def test_an_empty_source_may_empty_an_audience_only_where_that_was_said(run, refused, members):
     run("refresh", emails("a", "b"))
     refused(lambda: run("refresh", emails()), "allow_empty=True")
+    refused(lambda: run("refresh", emails(), min_rows=0), "allow_empty=True")
+    refused(lambda: run("refresh", NOBODY, allow_empty=True), "gave no usable row")
     refused(lambda: run("refresh", emails(), min_rows=0, max_removals=1, allow_empty=True), "2 rows would leave")
     manifest = run("refresh", emails(), allow_empty=True, min_rows=5)
     assert (manifest["rows"], manifest["removed"], manifest["added"]) == (0, 2, 0)

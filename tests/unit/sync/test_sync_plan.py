@@ -166,6 +166,7 @@ def test_what_a_dead_run_left_is_told_where_it_inflates_who_leaves(limits):
         ({"min_rows": 0}, 0, 0, ""),
         ({"min_rows": 3}, 2, 9, "gave 2 usable rows (of 9 read) and min_rows=3"),
         ({"allow_empty": True, "min_rows": 3}, 0, 0, ""),
+        ({"allow_empty": True}, 0, 7, "gave no usable row (of 7 read)"),
         ({"allow_empty": True, "min_rows": 3}, 2, 2, "min_rows=3"),
         ({"allow_empty": True, "max_invalid_ratio": 0.5}, 0, 9, "9 of 9 rows cannot be used"),
         ({"max_invalid_ratio": 0.5}, 5, 10, ""),
