@@ -59,6 +59,12 @@ class SourceError(FbcaError):
         super().__init__(message, remedy=remedy)
 
 
+class ReportError(FbcaError):
+    """The report of rejects could not be written."""
+
+    permanent = False
+
+
 class StoppedError(FbcaError):
     """The task was told to stop, and did."""
 

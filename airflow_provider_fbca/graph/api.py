@@ -40,6 +40,8 @@ from airflow_provider_fbca.graph.transport import Answer, Request, Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_fbca.graph.payload import Payload
+
 log = logging.getLogger(__name__)
 
 # Parameters that never go into an address.
@@ -273,7 +275,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         self,
         method: str,
         path: Sequence[str],
-        members: Mapping[str, bytes],
+        members: Mapping[str, bytes | Payload],
         *,
         repeatable: Repeatable = repeat_any,
         before_try: Callable[[], None] | None = None,

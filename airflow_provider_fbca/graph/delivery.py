@@ -18,6 +18,7 @@ from airflow_provider_fbca.graph.chunks import rechunk
 from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, REPLACE_FINISHED
 from airflow_provider_fbca.graph.payload import payloads_within
 from airflow_provider_fbca.graph.retry import Repeatable, repeat_any, repeat_unsent
+from airflow_provider_fbca.graph.samples import sampled_rows
 from airflow_provider_fbca.graph.sessions import MAX_SESSION_ID, ROLL_OVER_SECONDS, TOO_OLD_SECONDS, Batch, Session
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_provider_fbca.graph.api import GraphApi
+    from airflow_provider_fbca.graph.payload import Payload
 
 log = logging.getLogger(__name__)
+
+#: Positions of invalid rows that are kept; Meta shows as many for each batch.
+_MOST_INVALID_ROWS = 100
 
 
 class Verb(Enum):
@@ -50,6 +55,7 @@ class BatchAck:
     :param rows: its rows.
     :param received: what Meta counted in the session so far; None where Meta did not say.
     :param invalid: rows of it that Meta could not use, roughly.
+    :param invalid_rows: positions, among all rows of the call from 0, of those that Meta showed as samples.
     :param size: bytes of the payload.
     :param seconds: from its first try to its answer.
     """
@@ -63,6 +69,7 @@ class BatchAck:
     invalid: int
     size: int
     seconds: float
+    invalid_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class UploadTotals:
     :param session_ids: in the order of their use.
     :param bytes: bytes of all payloads.
     :param seconds: from beginning to end.
+    :param invalid_rows: positions, from 0 and in order, of rows that Meta showed as samples; a hundred at most.
     """
 
     requests: int
@@ -85,6 +93,7 @@ class UploadTotals:
     session_ids: tuple[int, ...]
     bytes: int
     seconds: float
+    invalid_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ class Options:
 class _Prepared:
     """A batch that is ready, not yet placed in a session."""
 
-    payload: bytes
+    payload: Payload
     first_row: int
     rows: int
     last: bool
@@ -131,6 +140,7 @@ class Delivery:
     requests: int = 0
     rows: int = 0
     invalid: int = 0
+    invalid_rows: list[int] = field(default_factory=list)
     bytes: int = 0
 
     def go(self, rows: Iterable[pa.RecordBatch]) -> UploadTotals:
@@ -153,6 +163,7 @@ class Delivery:
             session_ids=tuple(session.session_id for session in self.sessions),
             bytes=self.bytes,
             seconds=self.options.clock() - started,
+            invalid_rows=tuple(sorted(self.invalid_rows)),
         )
 
     def batches(self, rows: Iterable[pa.RecordBatch]) -> Iterator[_Prepared]:
@@ -169,7 +180,7 @@ class Delivery:
     def send(self, batch: Batch, session: Session, *, node: str | None = None) -> BatchAck:
         """Send one batch, with its tries, and read the answer. Runs in any thread."""
         options = self.options
-        members = {"payload": batch.payload}
+        members: dict[str, bytes | Payload] = {"payload": batch.payload}
         if self.verb is not Verb.ERASE:
             members["session"] = batch.session_json(self.total)
         # A replace's first batch starts it: a second one could start it twice.
@@ -213,6 +224,9 @@ class Delivery:
             invalid=_count(answer.get("num_invalid_entries")) or 0,
             size=len(batch.payload),
             seconds=options.clock() - started,
+            invalid_rows=tuple(
+                batch.first_row + row for row in sampled_rows(answer.get("invalid_entry_samples"), batch.payload)
+            ),
         )
 
     def _place(self, prepared: _Prepared, session: Session | None, pool: ThreadPoolExecutor) -> Session | None:
@@ -277,6 +291,7 @@ class Delivery:
         self.requests += 1
         self.rows += ack.rows
         self.invalid += ack.invalid
+        self.invalid_rows += ack.invalid_rows[: _MOST_INVALID_ROWS - len(self.invalid_rows)]
         self.bytes += ack.size
         self.options.on_batch(ack)
 

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_fbca.graph.payload import json_bytes
+
+if TYPE_CHECKING:
+    from airflow_provider_fbca.graph.payload import Payload
 
 #: Session ids are 64-bit at Meta; JSON numbers are exact everywhere up to here.
 MAX_SESSION_ID: Final = 2**53 - 1
@@ -36,7 +39,7 @@ class Batch:
     session_id: int
     seq: int
     last: bool
-    payload: bytes
+    payload: Payload
     first_row: int
     rows: int
 
@@ -70,7 +73,7 @@ class Session:
     batches: int = 0
     received: int = 0
 
-    def next_batch(self, payload: bytes, *, first_row: int, rows: int, last: bool) -> Batch:
+    def next_batch(self, payload: Payload, *, first_row: int, rows: int, last: bool) -> Batch:
         """Number the next batch.
 
         :param payload: its people, as JSON.

@@ -33,7 +33,7 @@ from airflow_provider_fbca.hooks.credentials import (
     from_connection,
     from_environment,
 )
-from airflow_provider_fbca.identity import Preparer, resolve_mapping
+from airflow_provider_fbca.identity import ATTRIBUTES, Preparer, resolve_mapping
 from airflow_provider_fbca.warehouse import open_arrow
 
 if TYPE_CHECKING:
@@ -374,7 +374,8 @@ class FacebookCustomAudienceHook(BaseHook):
 
         :param audience_id: digits.
         :param users: anything with ``__arrow_c_stream__``, columns as for the operators.
-        :param preparation: ``columns``, ``default_country``, ``transliterate``, ``hashed``, ``value_based``.
+        :param preparation: ``columns``, ``default_country``, ``transliterate``, ``hashed``, ``value_based``,
+            ``limited_data_use``.
         :raises MappingError: where the columns make no usable identifier.
         :raises GraphError: where Meta refuses.
         """
@@ -382,7 +383,7 @@ class FacebookCustomAudienceHook(BaseHook):
 
     def remove_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
         """Remove people at once, past the ledger; parameters and errors as for :meth:`add_users`."""
-        return self.sender(audience_id).remove(_prepared(users, **preparation), total=_count(users))
+        return self.sender(audience_id).remove(_prepared(users, removal=True, **preparation), total=_count(users))
 
     def replace_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
         """Replace everybody in an audience at once, past the ledger; parameters and errors as for :meth:`add_users`."""
@@ -469,14 +470,18 @@ def _prepared(
     transliterate: bool = False,
     hashed: Mapping[str, bool] | None = None,
     value_based: bool = False,
+    limited_data_use: bool | Mapping[str, int] = False,
+    removal: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     with open_arrow(users) as source:
+        mapping = resolve_mapping(source.names, columns)
         preparer = Preparer(
-            resolve_mapping(source.names, columns),
+            mapping.without(ATTRIBUTES) if removal else mapping,
             default_country=default_country,
             transliterate=transliterate,
             hashed=hashed,
-            value_based=value_based,
+            value_based=value_based and not removal,
+            limited_data_use=False if removal else limited_data_use,
         )
         for batch in source.batches():
             yield preparer.prepare(batch)

@@ -7,14 +7,15 @@ which column feeds what, :mod:`~airflow_provider_fbca.identity.rule` for what be
 
 from __future__ import annotations
 
-from airflow_provider_fbca.identity.keys import COMBINATIONS, KEYS, Key, usable_combinations
-from airflow_provider_fbca.identity.mapping import ColumnMapping, Source, resolve_mapping
+from airflow_provider_fbca.identity.keys import ATTRIBUTES, COMBINATIONS, KEYS, Key, usable_combinations
+from airflow_provider_fbca.identity.mapping import ColumnMapping, Source, find_column, resolve_mapping
 from airflow_provider_fbca.identity.outcome import Blank, Context
 from airflow_provider_fbca.identity.prepare import REJECTS_SCHEMA, Preparer
 from airflow_provider_fbca.identity.report import PrepareReport, Reject
 from airflow_provider_fbca.identity.rule import identify
 
 __all__ = [
+    "ATTRIBUTES",
     "COMBINATIONS",
     "KEYS",
     "REJECTS_SCHEMA",
@@ -26,6 +27,7 @@ __all__ = [
     "Preparer",
     "Reject",
     "Source",
+    "find_column",
     "identify",
     "resolve_mapping",
     "usable_combinations",

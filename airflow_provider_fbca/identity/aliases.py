@@ -13,6 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from airflow_provider_fbca.identity import ldu
 from airflow_provider_fbca.identity.keys import KEYS, WHOLE_DATE
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _NAMES: Mapping[str, str] = {
     "LOOKALIKE_VALUE": "lookalike_value, ltv, value",
     "APPUID": "appuid",
     "PAGEUID": "pageuid",
+    ldu.OPTIONS: "data_processing_options, limited_data_use",
 }
 
 # Keys that people hold several of, in numbered columns.

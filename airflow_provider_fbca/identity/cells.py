@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Beyond these a float cannot tell a whole number from the next one, so that an id is lost already.
 _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _DIGEST_BYTES = 32
+_OFFSET_BYTES = 4
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 
 
@@ -53,7 +54,8 @@ def read_cells(column: pa.Array, *, name: str, first_row: int) -> Cells:
     :raises UsersError: the type has no text (lists, structs, maps, durations), or bytes are neither UTF-8 nor a digest.
     """
     try:
-        return _read(column, name, first_row)
+        cells = _read(column, name, first_row)
+        return Cells(_from_the_start(cells.texts), cells.inexact)
     except pa.ArrowException as error:
         kind = type(error).__name__
     raise UsersError(
@@ -61,6 +63,17 @@ def read_cells(column: pa.Array, *, name: str, first_row: int) -> Cells:
         f" {first_row + 1}).",
         remedy="Cast it to text in the query.",
     )
+
+
+def _from_the_start(texts: pa.Array) -> pa.Array:
+    """Copy texts that do not begin where their memory does: of these, Arrow's ``ascii_lower`` reads past the end.
+
+    Arrays cut out of others are such; those that Arrow itself cuts say so by their offset, and are read well.
+    """
+    offsets = texts.buffers()[1]
+    if texts.offset or offsets is None or not offsets.size or not any(offsets[:_OFFSET_BYTES]):
+        return texts
+    return pa.concat_arrays([texts, texts[:0]])
 
 
 def _read(column: pa.Array, name: str, first_row: int) -> Cells:

@@ -39,6 +39,16 @@ _OTHER_NAMES = {
     "Macau": "mo",
     "Cape Verde": "cv",
     "Palestine": "ps",
+    "Vatican": "va",
+    "East Timor": "tl",
+    "Republic of Ireland": "ie",
+    "Democratic Republic of the Congo": "cd",
+    "DR Congo": "cd",
+    "DRC": "cd",
+    "America": "us",
+    "한국": "kr",
+    "日本国": "jp",
+    "ประเทศไทย": "th",
 }
 
 
@@ -49,7 +59,8 @@ def normalise_country(text: str, context: Context) -> str | Blank:  # noqa: ARG0
     :param context: not used.
     """
     word = fold(text)
-    return _codes().get(word) or _by_name(word) or _by_name(word.removeprefix("the")) or Blank.UNKNOWN_COUNTRY
+    without_article = word.removeprefix("the").removesuffix("the")  # "Bahamas, The"
+    return _codes().get(word) or _by_name(word) or _by_name(without_article) or Blank.UNKNOWN_COUNTRY
 
 
 def _by_name(word: str) -> str | None:
@@ -147,7 +158,23 @@ def _own_names() -> dict[str, str]:
             name = locale.territories.get(code)
             if name:
                 names.append((name, code.lower()))
-    return _undisputed(names)
+    return _undisputed(names + _translated_names())
+
+
+def _translated_names() -> list[tuple[str, str]]:
+    """Give what the translations of ISO 3166-1 call each country in its own languages: its short and long names."""
+    import pycountry  # noqa: PLC0415
+    from babel.languages import get_official_languages  # noqa: PLC0415
+
+    names: list[tuple[str, str]] = []
+    for country in pycountry.countries:
+        english = (country.name, getattr(country, "common_name", ""), getattr(country, "official_name", ""))
+        for language in get_official_languages(country.alpha_2, regional=True, de_facto=True):
+            spoken = language.partition("_")[0]
+            languages = [f"{spoken}_{country.alpha_2}", spoken]
+            translate = gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages, fallback=True).gettext
+            names += [(translate(name), country.alpha_2.lower()) for name in english if name]
+    return names
 
 
 def _undisputed(names: list[tuple[str, str]]) -> dict[str, str]:

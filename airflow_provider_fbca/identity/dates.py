@@ -25,9 +25,14 @@ _LANGUAGES = (
     *("bg", "el", "ru", "uk", "tr", "ar", "he", "hi", "th", "vi", "id", "ja", "ko", "zh"),
 )
 
-_TIME = r"(?:[T\s]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s*(?:[AaPp][Mm])?\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
-_YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}}){_TIME}", re.ASCII)
-_PACKED = re.compile(rf"(\d{{4}})(\d{{2}})(\d{{2}}){_TIME}", re.ASCII)
+_ZONE = r"(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?|[A-Za-z]+/[A-Za-z0-9_/+-]+)"
+_TIME = rf"(?:[T\s]+\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:[.,]\d+)?)?\s*(?:[AaPp][Mm])?\s*{_ZONE}?)?"
+_YEAR_FIRST = re.compile(rf"(?P<year>\d{{4}})([-/.])(?P<month>\d{{1,2}})\2(?P<day>\d{{1,2}}){_TIME}", re.ASCII)
+_PACKED = re.compile(rf"(?P<year>\d{{4}})(?P<month>\d{{2}})(?P<day>\d{{2}}){_TIME}", re.ASCII)
+# As Chinese, Japanese and Koreans write it.
+_EASTERN = re.compile(
+    "(?P<year>\\d{4})\\s*[\u5e74\ub144.]\\s*(?P<month>\\d{1,2})\\s*[\u6708\uc6d4.]\\s*(?P<day>\\d{1,2})\\s*[\u65e5\uc77c.]?"
+)
 _YEAR_LAST = re.compile(rf"(\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}){_TIME}", re.ASCII)
 _SHORT_YEAR = re.compile(
     r"(?:\d{1,2}[-/. ]+(?:\d{1,2}|[^\W\d]+)|\d{1,2}|[^\W\d]+\.? \d{1,2},?)[-/. ]+'?\d{1,2}|\d{5,6}", re.ASCII
@@ -119,10 +124,8 @@ def read_date(text: str) -> date | Blank:
         a day above 12 that tells day from month.
     """
     text = whole_number(ascii_digits(text))
-    if match := _YEAR_FIRST.fullmatch(text):
-        return _birthday(int(match[1]), int(match[3]), int(match[4]))
-    if match := _PACKED.fullmatch(text):
-        return _birthday(int(match[1]), int(match[2]), int(match[3]))
+    if match := _YEAR_FIRST.fullmatch(text) or _PACKED.fullmatch(text) or _EASTERN.fullmatch(text):
+        return _birthday(int(match["year"]), int(match["month"]), int(match["day"]))
     if match := _YEAR_LAST.fullmatch(text):
         return _year_last(int(match[1]), int(match[3]), int(match[4]))
     if match := _DAY_MONTH_YEAR.fullmatch(text):

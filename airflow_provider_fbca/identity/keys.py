@@ -12,9 +12,10 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from airflow_provider_fbca.identity import dates, emails, genders, ids, names, phones, places
+from airflow_provider_fbca.identity import dates, emails, genders, ids, ldu, names, phones, places
 from airflow_provider_fbca.identity.countries import normalise_country
 from airflow_provider_fbca.identity.outcome import Blank, Context
+from airflow_provider_fbca.identity.vectors import plain_letters
 
 #: A rule: one trimmed cell that is no placeholder, and its row's context, to the normalised text or why there is none.
 Rule = Callable[[str, Context], str | Blank]
@@ -62,12 +63,13 @@ _ALL = (
     Key("DOBY", "year of birth", True, DIGEST, dates.normalise_year, of_whole_date=dates.year_of_date),
     Key("DOBM", "month of birth", True, DIGEST, dates.normalise_month, of_whole_date=dates.month_of_date),
     Key("DOBD", "day of birth", True, DIGEST, dates.normalise_day, of_whole_date=dates.day_of_date),
-    Key("LN", "last name", True, DIGEST, names.normalise_name),
-    Key("FN", "first name", True, DIGEST, names.normalise_name),
+    Key("LN", "last name", True, DIGEST, names.normalise_name, plain=plain_letters),
+    Key("FN", "first name", True, DIGEST, names.normalise_name, plain=plain_letters),
     Key("FI", "initial of the first name", True, DIGEST, names.normalise_initial),
-    Key("CT", "city", True, DIGEST, places.normalise_city),
+    Key("CT", "city", True, DIGEST, places.normalise_city, plain=plain_letters),
     Key("ST", "state or province", True, DIGEST, places.normalise_state, by_country=True),
-    Key("ZIP", "postal code", True, DIGEST, places.normalise_postal_code, by_country=True),
+    Key("ZIP", "postal code", True, DIGEST, places.normalise_postal_code, by_country=True,
+        plain=places.plain_us_zips),
     Key("COUNTRY", "country", True, DIGEST, normalise_country),
     Key("MADID", "mobile advertiser id", False, pa.string(), ids.normalise_madid, plain=ids.plain_madids),
     Key("EXTERN_ID", "your own id of a person", False, pa.string(), ids.keep_extern_id, plain=ids.plain_extern_ids,
@@ -75,10 +77,16 @@ _ALL = (
     Key("LOOKALIKE_VALUE", "a person's worth", False, pa.float64(), ids.normalise_value),
     Key("APPUID", "app-scoped user id", False, pa.string(), ids.normalise_numeric_id),
     Key("PAGEUID", "page-scoped user id", False, pa.string(), ids.normalise_numeric_id),
+    Key(ldu.OPTIONS, "Limited Data Use", False, ldu.OPTIONS_TYPE, ldu.normalise_options),
+    Key(ldu.COUNTRY, "country of Limited Data Use", False, ldu.PLACE_TYPE, ldu.normalise_country),
+    Key(ldu.STATE, "state of Limited Data Use", False, ldu.PLACE_TYPE, ldu.normalise_state),
 )  # fmt: skip
 
 #: Every key by its name, in the order in which schemas list them.
 KEYS: Mapping[str, Key] = MappingProxyType({key.name: key for key in _ALL})
+
+#: The keys that say something of a person without telling who it is; a removal has no use for them.
+ATTRIBUTES: frozenset[str] = frozenset({"LOOKALIKE_VALUE", ldu.OPTIONS, ldu.COUNTRY, ldu.STATE})
 
 #: The sets of keys that find a person, each enough by itself.
 COMBINATIONS: tuple[tuple[str, ...], ...] = (

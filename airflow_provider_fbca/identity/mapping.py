@@ -12,7 +12,7 @@ from airflow_provider_fbca.identity.aliases import fold_name, key_of_column, nea
 from airflow_provider_fbca.identity.keys import KEYS, WHOLE_DATE, usable_combinations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 _PARTS_OF_DATE = ("DOBY", "DOBM", "DOBD")
 
@@ -57,6 +57,12 @@ class ColumnMapping:
     def columns(self) -> tuple[str, ...]:
         """The columns that feed a key, each once."""
         return tuple(dict.fromkeys(source.column for key in self.keys for source in self.sources[key]))
+
+    def without(self, keys: Collection[str]) -> ColumnMapping:
+        """Give the mapping without some keys; columns that feed no other are ignored."""
+        sources = {key: columns for key, columns in self.sources.items() if key not in keys}
+        fed = {source.column for columns in sources.values() for source in columns}
+        return ColumnMapping(sources, (*self.ignored, *(column for column in self.columns if column not in fed)))
 
     def describe(self) -> list[str]:
         """Give lines for a log: a line for each key, and one for the columns left out. They hold names only."""
@@ -123,7 +129,7 @@ def _taken_by_alias(names: Sequence[str]) -> _Taken:
 def _taken_as_told(names: Sequence[str], columns: Mapping[str, str | Sequence[str]]) -> _Taken:
     taken: _Taken = []
     for column, targets in columns.items():
-        name = _find_column(names, column)
+        name = find_column(names, column)
         for target in targets if isinstance(targets, (list, tuple)) else [targets]:
             entry = (name, _find_key(target, column), "explicit")
             if entry not in taken:
@@ -131,7 +137,14 @@ def _taken_as_told(names: Sequence[str], columns: Mapping[str, str | Sequence[st
     return taken
 
 
-def _find_column(names: Sequence[str], column: str) -> str:
+def find_column(names: Sequence[str], column: str, *, option: str = "columns") -> str:
+    """Give the column that is meant.
+
+    :param names: the columns of the query.
+    :param column: its name as someone typed it; case counts only where it tells two columns apart.
+    :param option: where it was typed, for the message.
+    :raises MappingError: there is none; the message has the names that come near.
+    """
     if column in names:
         return column
     # Databases change the case of names: Snowflake's are upper-case, PostgreSQL's lower-case.
@@ -142,7 +155,8 @@ def _find_column(names: Sequence[str], column: str) -> str:
     near = [close[name] for name in get_close_matches(fold_name(column), list(close), n=3, cutoff=0.6)]
     hint = f" Did you mean {_quoted(near, 'or')}?" if near else ""
     raise MappingError(
-        f"`columns` names {column!r}, which the users do not have.", remedy=f"Their columns are {_quoted(names)}.{hint}"
+        f"`{option}` names {column!r}, which the users do not have.",
+        remedy=f"Their columns are {_quoted(names)}.{hint}",
     )
 
 

@@ -36,6 +36,8 @@ class Blank(Enum):
     NOT_A_MADID = "not_a_mobile_advertiser_id"
     NOT_AN_ID = "not_a_numeric_id"
     NOT_A_VALUE = "not_a_value"
+    NOT_OPTIONS = "not_data_processing_options"
+    NOT_A_PLACE = "not_a_data_processing_place"
 
     @property
     def invalid(self) -> bool:

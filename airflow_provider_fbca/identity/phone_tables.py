@@ -21,7 +21,7 @@ _NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
-class _CallingCode:
+class CallingCode:
     """What numbers behind a calling code must be like.
 
     :param lengths: how many digits follow the calling code.
@@ -33,7 +33,7 @@ class _CallingCode:
 
 
 @dataclass(frozen=True, slots=True)
-class _Region:
+class Region:
     """What numbers written without calling code must be like in a country.
 
     :param code: its calling code.
@@ -81,19 +81,19 @@ def lacks_its_zero(number: str, country: str) -> bool:
     :param number: digits and perhaps marks; with marks, nothing was lost.
     :param country: the row's country, a lower-case code.
     """
-    region = _region(country)
+    region = region_of(country)
     return region is not None and _lacks_its_zero(number, region)
 
 
-def _lacks_its_zero(digits: str, region: _Region) -> bool:
+def _lacks_its_zero(digits: str, region: Region) -> bool:
     if not region.zero_belongs or not digits.isdigit() or digits.startswith(("0", region.code)):
         return False
     return not region.numbers.fullmatch(digits) and bool(region.numbers.fullmatch(f"0{digits}"))
 
 
 def _means_more(digits: str, country: str) -> bool:
-    """Tell whether digits that begin with 00 may be a number of the country, or one dialled from it by a longer prefix."""
-    region = _region(country)
+    """Tell whether digits that begin with 00 may be a number of the country, or dialled there by a longer prefix."""
+    region = region_of(country)
     if region is None:
         return False
     local = region.numbers.fullmatch(digits) or region.numbers.fullmatch(digits[1:])
@@ -103,7 +103,7 @@ def _means_more(digits: str, country: str) -> bool:
 def _international(digits: str) -> str | None:
     if not digits.isdigit():
         return None
-    codes = _calling_codes()
+    codes = calling_codes()
     for width in (1, 2, 3):
         if rule := codes.get(digits[:width]):
             number = digits[width:]
@@ -112,7 +112,7 @@ def _international(digits: str) -> str | None:
 
 
 def _national(digits: str, country: str) -> str | None:
-    region = _region(country)
+    region = region_of(country)
     if region is None:
         return None
     if (
@@ -131,18 +131,23 @@ def _national(digits: str, country: str) -> str | None:
 
 
 @cache
-def _calling_codes() -> dict[str, _CallingCode]:
+def calling_codes() -> dict[str, CallingCode]:
+    """Give the rule of each calling code."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE  # noqa: PLC0415 - large tables
 
     rules = {}
     for code in COUNTRY_CODE_TO_REGION_CODE:
-        tables = _tables_of_code(code)
-        rules[str(code)] = _CallingCode(_lengths(tables), _pattern(tables.national_prefix_for_parsing))
+        tables = tables_of_code(code)
+        rules[str(code)] = CallingCode(_lengths(tables), _pattern(tables.national_prefix_for_parsing))
     return rules
 
 
 @cache
-def _region(country: str) -> _Region | None:
+def region_of(country: str) -> Region | None:
+    """Give the rules of a country, None where libphonenumber has none.
+
+    :param country: a lower-case code.
+    """
     from phonenumbers import PhoneMetadata  # noqa: PLC0415
 
     tables = PhoneMetadata.metadata_for_region(country.upper(), None)
@@ -153,9 +158,9 @@ def _region(country: str) -> _Region | None:
     trunk_zero = trunk_prefix == "0" and not tables.national_prefix_transform_rule
     abroad = _pattern(tables.international_prefix)
     prefixes = [tables.international_prefix, code, "00", None if trunk_zero else trunk_prefix]
-    return _Region(
+    return Region(
         code=code,
-        lengths=_lengths(_tables_of_code(tables.country_code)),
+        lengths=_lengths(tables_of_code(tables.country_code)),
         prefixes=_pattern("|".join(f"(?:{prefix})" for prefix in prefixes if prefix)),
         trunk_zero=trunk_zero,
         longer_than_00=any(len(found[0]) > len("00") for found in map(abroad.match, _AFTER_00) if found),
@@ -164,7 +169,7 @@ def _region(country: str) -> _Region | None:
     )
 
 
-def _tables_of_code(code: int) -> Any:
+def tables_of_code(code: int) -> Any:
     """Give the tables that rule a calling code, those of its main country where several share it."""
     from phonenumbers import PhoneMetadata, region_code_for_country_code  # noqa: PLC0415
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from airflow_provider_fbca.identity.outcome import Blank, Context
 from airflow_provider_fbca.identity.phone_tables import digits_by_table, lacks_its_zero
 from airflow_provider_fbca.identity.text import ascii_digits, plain_spaces, whole_number, without_zero_width
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from phonenumbers import PhoneNumber
 
 # "+" in its widths, or the "00" that most of the world dials instead; Meta strips leading zeros behind it too.
 _INTERNATIONAL = re.compile(r"^[^\d+\uff0b]*(?:[+\uff0b]+|00)\W*0*", re.ASCII)
+_ONE_ONE = re.compile(r"\+1\W*1", re.ASCII)
 _SOME_DIGITS = re.compile(r"(?:\d\D*){4}", re.ASCII)
 _TRUNK_ZERO = re.compile(r"[(\uff08\[]\s*0\s*[)\uff09\]]")
 # A letter behind digits begins an extension or a label ("x12", "poste 12", "home"). Words spelled with the letters of a
@@ -44,7 +44,9 @@ def plain_phones(texts: pa.Array, country: str | None) -> pa.Array:
     :param texts: Arrow strings, not trimmed.
     :param country: the rows' country, a lower-case code.
     """
-    return pa.array([digits_by_table(text.strip(" "), country) for text in texts.to_pylist()], pa.string())
+    from airflow_provider_fbca.identity.phone_vectors import digits_of_usual  # noqa: PLC0415 - only where phones are
+
+    return digits_of_usual(texts, country)
 
 
 def digits_by_libphonenumber(text: str, country: str | None) -> str | Blank:
@@ -59,8 +61,9 @@ def digits_by_libphonenumber(text: str, country: str | None) -> str | Blank:
     if international.startswith("+"):
         found = _read(international, None)
         if country is not None and "+" not in number:
-            # Some countries dial abroad by more than 00: "0011" in Australia.
-            found = _valid(found) or _valid(_read(number, country.upper())) or found
+            # Some countries dial abroad by more than 00: "0011" in Australia; and nobody writes "+1 1".
+            at_home = _valid(_read(number, country.upper()))
+            found = (at_home or found) if _ONE_ONE.match(international) else (_valid(found) or at_home or found)
         return _digits(found) or Blank.NOT_A_PHONE
     if country is None:
         return Blank.PHONE_WITHOUT_COUNTRY if _SOME_DIGITS.search(number) else Blank.NOT_A_PHONE

@@ -20,6 +20,7 @@ class Reject(Enum):
     UNUSABLE = "unusable"
     INCOMPLETE = "incomplete"
     NO_VALUE = "no_lookalike_value"
+    NO_OPTIONS = "unreadable_data_processing_options"
 
     @property
     def meaning(self) -> str:
@@ -32,6 +33,7 @@ _MEANINGS = {
     Reject.UNUSABLE: "what is filled in cannot be used, or not enough of it",
     Reject.INCOMPLETE: "what is filled in does not find a person by itself",
     Reject.NO_VALUE: "a value-based audience needs LOOKALIKE_VALUE in every row",
+    Reject.NO_OPTIONS: "what DATA_PROCESSING_OPTIONS says is not understood, and may limit the use of the row",
 }
 
 
@@ -79,12 +81,13 @@ class PrepareReport:
             self._rejected[reason] += rows
 
     def lines(self) -> list[str]:
-        """Give lines for a log: the rows, then a line for each key that had a blank or unusable cell."""
-        lines = [f"{self.rows_in} rows received, {self.rows_out} prepared, {self._rejected.total()} rejected"]
-        lines += [f"rejected {count}: {reason.meaning}" for reason, count in self._rejected.most_common()]
+        """Give lines for a log: the rows, then a line for each key with the share of rows that it is filled in."""
+        lines = [f"{self.rows_in:,} rows received, {self.rows_out:,} prepared, {self._rejected.total():,} rejected"]
+        lines += [f"rejected {count:,}: {reason.meaning}" for reason, count in self._rejected.most_common()]
         for key, counts in self.keys.items():
-            invalid = "".join(f", {count} {reason.value}" for reason, count in counts.invalid.most_common())
-            lines.append(f"{key}: {counts.filled} filled, {counts.blank} blank{invalid}")
+            invalid = "".join(f", {count:,} {reason.value}" for reason, count in counts.invalid.most_common())
+            share = f" ({_percent(counts.filled, self.rows_in)})" if self.rows_in else ""
+            lines.append(f"{key}: {counts.filled:,} filled{share}, {counts.blank:,} blank{invalid}")
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,3 +105,9 @@ class PrepareReport:
                 for key, counts in self.keys.items()
             },
         }
+
+
+def _percent(part: int, whole: int) -> str:
+    """Write a share with one decimal, such that only all is 100 and only nothing is 0."""
+    tenths = part * 1000 // whole
+    return f"{max(tenths, 1 if part else 0) / 10:.1f} %"

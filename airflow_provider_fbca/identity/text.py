@@ -137,6 +137,6 @@ def spell_with_ascii(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Reduce a word to what is compared in word lists: letters and digits, no case, no accents."""
+    """Reduce a word to what is compared in word lists: letters and digits, no case, no accents, no apostrophes."""
     folded = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(mark for mark in folded if mark.isalnum())
+    return "".join(mark for mark in folded if mark.isalnum() and mark not in _APOSTROPHE_LETTERS)

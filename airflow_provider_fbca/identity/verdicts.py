@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import reduce
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_fbca.identity.columns import EMPTY, REASONS, USABLE, KeyColumn, small
-from airflow_provider_fbca.identity.keys import usable_combinations
+from airflow_provider_fbca.identity.keys import ATTRIBUTES, usable_combinations
+from airflow_provider_fbca.identity.ldu import OPTIONS
 from airflow_provider_fbca.identity.report import PrepareReport, Reject
 
 if TYPE_CHECKING:
@@ -37,13 +39,16 @@ def judge_rows(columns: Mapping[str, KeyColumn], rows: int, *, value_based: bool
     for combination in usable_combinations(columns):
         found = pc.or_(found, reduce(pc.and_, (filled[name] for name in combination)))
     some_invalid = reduce(pc.or_, (pc.greater(column.reasons, small(EMPTY)) for column in columns.values()), no_row)
-    some_filled = reduce(pc.or_, (cells for name, cells in filled.items() if name != "LOOKALIKE_VALUE"), no_row)
+    some_filled = reduce(pc.or_, (cells for name, cells in filled.items() if name not in ATTRIBUTES), no_row)
     verdicts = pc.if_else(some_filled, _verdict(Reject.INCOMPLETE), _verdict(Reject.EMPTY))
     verdicts = pc.if_else(some_invalid, _verdict(Reject.UNUSABLE), verdicts)
     verdicts = pc.if_else(found, small(USABLE), verdicts)
     if value_based:
         lacking = pc.and_(found, pc.invert(filled["LOOKALIKE_VALUE"]))
         verdicts = pc.if_else(lacking, _verdict(Reject.NO_VALUE), verdicts)
+    if OPTIONS in columns:
+        unclear = pc.and_(found, pc.greater(columns[OPTIONS].reasons, small(EMPTY)))
+        verdicts = pc.if_else(unclear, _verdict(Reject.NO_OPTIONS), verdicts)
     return verdicts
 
 
@@ -99,7 +104,11 @@ def _verdict(reason: Reject) -> pa.Scalar:
 
 
 def _counts(numbers: pa.Array) -> list[tuple[int, int]]:
-    return [(entry["values"], entry["counts"]) for entry in numbers.value_counts().to_pylist()]
+    """Count each number, in the order in which they first occur."""
+    counts = np.bincount(numbers.to_numpy())
+    found = np.flatnonzero(counts).tolist()
+    found.sort(key=lambda number: pc.index(numbers, small(number)).as_py())
+    return [(number, int(counts[number])) for number in found]
 
 
 def _marked(numbers: pa.Array, *, above: int) -> zip[tuple[int, int]]:

@@ -21,7 +21,7 @@ from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY
 from airflow_provider_fbca.ledger.snapshot import ROW_ID_COLUMN, Snapshot, SnapshotWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_provider_fbca.ledger.workdir import WorkDir
 
@@ -63,6 +63,25 @@ class FileRows:
         for snapshot, dropped in zip(self.snapshots, self.dropped, strict=True):
             for batch in _without(snapshot, dropped):
                 yield _aligned(batch, self.schema)
+
+    def locate(self, positions: Iterable[int]) -> list[tuple[str, int]]:
+        """Tell where rows stand in their snapshots.
+
+        :param positions: among these rows, from 0.
+        :returns: for each the name of its snapshot's file, and its number there, from 1.
+        """
+        places = []
+        for position in positions:
+            left = position
+            for snapshot, dropped in zip(self.snapshots, self.dropped, strict=True):
+                kept = snapshot.rows - len(dropped)
+                if left < kept:
+                    # The n-th kept row comes after each dropped row before which there are at most n kept ones.
+                    before = np.searchsorted(dropped - np.arange(len(dropped)), left, side="right")
+                    places.append((snapshot.path.name, left + int(before) + 1))
+                    break
+                left -= kept
+        return places
 
 
 class RowSets:

@@ -18,9 +18,10 @@ from airflow_provider_fbca.sync import Guards
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from airflow.sdk import BaseOperatorLink, Context
+    from airflow.sdk import BaseOperatorLink, Context, ObjectStoragePath
 
     from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
+    from airflow_provider_fbca.operators.rejects import RejectsPlace
     from airflow_provider_fbca.operators.run import AudienceRun
     from airflow_provider_fbca.operators.users import Preparation, Source
 
@@ -65,7 +66,8 @@ class UsersOperator(AudienceOperator):
     :param audience_id: id of the audience.
     :param sql: one query; its columns become identifiers by their names, or by ``columns``.
     :param sql_conn_id: connection of the database that runs it.
-    :param parameters: values for the query, bound in the driver's own style and never logged.
+    :param parameters: values for the query, bound in the driver's own style and never logged. Airflow stores and shows
+        them once rendered, as every template field: a person's value has no place here.
     :param sql_hook_params: keyword arguments for the database's hook.
     :param users_uri: an object-storage URI of Parquet or Arrow IPC: a file, a folder or a glob.
     :param users_callable: a function called in ``execute`` with the context keys that its signature names, which
@@ -75,12 +77,21 @@ class UsersOperator(AudienceOperator):
     :param transliterate: spell names and cities in a-z instead of keeping accents; off by default.
     :param hashed: key -> True where its cells are SHA-256 digests already (anything else in them is blank), False where
         they never are; by default each cell of 64 hex digits is taken for one.
+    :param limited_data_use: True to send every row under Limited Data Use (Meta finds out where a person is; only
+        California counts), or the place: ``{"country": 1, "state": 1000}`` for California, zeros to let Meta find out.
+        Off by default; for some rows only, map a column to DATA_PROCESSING_OPTIONS. A removal has no use for it.
     :param ledger_uri: where the ledger is; by default ``[fbca] ledger_uri``.
     :param batch_size: most rows of a request, 1 to 10,000 (the default, and Meta's limit).
     :param max_concurrency: most requests in flight at once, 4 by default.
     :param min_rows: fewest usable rows that the source must give; by default 1 (0 for a removal).
     :param max_invalid_ratio: largest share of rows (0 to 1) that may be unusable; by default any.
-    :param plan_only: stop after the guards and return what would be done; nothing is stored or sent. Off by default.
+    :param rejects_uri: a Parquet file to write, a path or an object-storage URI, with a line for each row and each cell
+        that cannot be sent: row number, key, reason. It is written once the source is read, also where a guard then
+        refuses or ``plan_only`` is set, and replaces the one of an earlier run. By default none.
+    :param rejects_columns: columns of the source to copy into it as they came, a customer number say; by default none.
+        No value gets into the report but those of columns named here.
+    :param plan_only: stop after the guards and return what would be done; nothing is sent or stored in the ledger. Off
+        by default.
     """
 
     template_fields: Sequence[str] = (
@@ -94,12 +105,16 @@ class UsersOperator(AudienceOperator):
         "columns",
         "default_country",
         "ledger_uri",
+        "rejects_uri",
+        "rejects_columns",
     )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "columns": "json"}
 
     #: What ``min_rows`` is where a task does not say.
     default_min_rows: ClassVar[int] = 1
+    #: Whether its rows are sent to be removed, and nothing else.
+    removes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -115,11 +130,14 @@ class UsersOperator(AudienceOperator):
         default_country: str | None = None,
         transliterate: bool = False,
         hashed: Mapping[str, bool] | None = None,
+        limited_data_use: bool | Mapping[str, int] = False,
         ledger_uri: str | None = None,
         batch_size: int = _ROWS_A_REQUEST,
         max_concurrency: int = 4,
         min_rows: int | None = None,
         max_invalid_ratio: float | None = None,
+        rejects_uri: str | None = None,
+        rejects_columns: Sequence[str] = (),
         plan_only: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -135,11 +153,14 @@ class UsersOperator(AudienceOperator):
         self.default_country = default_country
         self.transliterate = transliterate
         self.hashed = hashed
+        self.limited_data_use = limited_data_use
         self.ledger_uri = ledger_uri
         self.batch_size = batch_size
         self.max_concurrency = max_concurrency
         self.min_rows = self.default_min_rows if min_rows is None else min_rows
         self.max_invalid_ratio = max_invalid_ratio
+        self.rejects_uri = rejects_uri
+        self.rejects_columns = rejects_columns
         self.plan_only = plan_only
         self._run: AudienceRun | None = None
         #: Earlier manifests; None to find them in XCom. Only a refresh offers it as an option.
@@ -169,7 +190,26 @@ class UsersOperator(AudienceOperator):
         """How their rows become identifiers."""
         from airflow_provider_fbca.operators.users import Preparation  # noqa: PLC0415 - heavy
 
-        return Preparation(self.columns, self.default_country, self.transliterate, self.hashed)
+        return Preparation(
+            self.columns,
+            self.default_country,
+            self.transliterate,
+            self.hashed,
+            limited_data_use=self.limited_data_use,
+            removal=self.removes,
+        )
+
+    def rejects_place(self, ledger: ObjectStoragePath) -> RejectsPlace | None:
+        """Where the report of rejects goes, as rendered; None for none.
+
+        :param ledger: the folder of the ledger, where it must not be.
+        :raises OptionsError: the place cannot be one.
+        """
+        if not self.rejects_uri:
+            return None
+        from airflow_provider_fbca.operators.rejects import RejectsPlace  # noqa: PLC0415 - heavy
+
+        return RejectsPlace.of(self.rejects_uri, self.rejects_columns or (), ledger=ledger)
 
     @property
     def guards(self) -> Guards:
@@ -193,6 +233,13 @@ class UsersOperator(AudienceOperator):
         """
         self.source.check()
         self.guards  # noqa: B018 - checks its own limits
+        if isinstance(self.rejects_columns, str) or (self.rejects_columns and not self.rejects_uri):
+            raise OptionsError(
+                f"rejects_columns is {self.rejects_columns!r}{'' if self.rejects_uri else ', without a rejects_uri'}.",
+                remedy="Give a list of columns of the source, and rejects_uri: the file that they are copied into.",
+            )
+        if self.rejects_uri and self.rejects_uri == self.users_uri:
+            raise OptionsError("rejects_uri is the file of the users.", remedy="Give it a place of its own.")
         if not 1 <= self.batch_size <= _ROWS_A_REQUEST:
             raise OptionsError(f"batch_size is {self.batch_size}.", remedy="Give 1 to 10,000 rows a request.")
         if self.max_concurrency < 1:

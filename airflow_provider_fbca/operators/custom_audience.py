@@ -117,7 +117,7 @@ class FacebookUploadUsersOperator(UsersOperator):
         """Read, prepare and send the users."""
         self.check_options()
         with self.audience_run(context) as run:
-            users = run.read_users(value_based=run.audience.is_value_based)
+            users = run.read_users()
             plan = plan_upload(run.sets.all_of(users))
             return run.carry_out(plan, users, kind="upload")
 
@@ -136,6 +136,7 @@ class FacebookRemoveUsersOperator(UsersOperator):
 
     #: An empty list of people who left is an ordinary day.
     default_min_rows: ClassVar[int] = 0
+    removes: ClassVar[bool] = True
 
     def __init__(self, *, max_removals: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -151,7 +152,7 @@ class FacebookRemoveUsersOperator(UsersOperator):
         """Read, prepare and remove the users."""
         self.check_options()
         with self.audience_run(context) as run:
-            users = run.read_users(value_based=False)
+            users = run.read_users()
             plan = plan_removal(run.sets.identities_of(users))
             return run.carry_out(plan, users, kind="remove")
 
@@ -222,6 +223,6 @@ class FacebookRefreshAudienceOperator(UsersOperator):
             run.refuse_unknown_entries()
             refuse_strangers(run.audience.id, began_empty=run.began_empty)
             exposure = run.exposure()
-            users = run.read_users(value_based=run.audience.is_value_based)
+            users = run.read_users()
             plan = run.plan_refresh(users, exposure)
             return run.carry_out(plan, users, kind="refresh", strategy=self.strategy, supersedes=run.outstanding_ids)

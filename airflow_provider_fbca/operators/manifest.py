@@ -50,6 +50,7 @@ def manifest_of(
         "received": sent.received,
         "invalid": sent.invalid,
         "rejected": report.rejected,
+        "keys": report.as_dict()["keys"],
         "session_ids": list(sent.session_ids),
         "entry": {"id": entry.id, "uri": entry.uri},
         "digest": entry.digest,

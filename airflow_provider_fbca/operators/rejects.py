@@ -45,12 +45,17 @@ class RejectsPlace:
         :raises OptionsError: the place cannot be one.
         """
         remedy = "Give an object-storage URI or an absolute path of a Parquet file, outside the ledger."
+        failure = ""
         try:
             path = ObjectStoragePath(uri)
-        except ValueError:
-            path = None
-        if path is None:
-            raise OptionsError("rejects_uri is of a kind of storage that is not known here.", remedy=remedy)
+            path.fs  # noqa: B018 - looks the file system and its connection up
+        except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
+            failure = type(error).__name__
+        if failure:
+            raise OptionsError(
+                f"rejects_uri is of a kind of storage, or names a connection, that is not known here ({failure}).",
+                remedy=remedy,
+            )
         if _is_local(path):
             # Looked at as it was written: for file:// the path object has made a relative one absolute already.
             written = uri.removeprefix(f"{path.protocol}:").removeprefix("//")

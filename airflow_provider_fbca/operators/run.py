@@ -13,6 +13,7 @@ from airflow_provider_fbca.compat import conf
 from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError, StoppedError
 from airflow_provider_fbca.ledger import AudienceLedger, OpenMarker, RowSets, Snapshot, WorkDir, utc_now
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
+from airflow_provider_fbca.operators.invalid import invalid_rows
 from airflow_provider_fbca.operators.journal import EntryJournal
 from airflow_provider_fbca.operators.manifest import (
     manifest_key,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.identity import PrepareReport
     from airflow_provider_fbca.ledger import Entry, History, Kind
     from airflow_provider_fbca.operators.base import UsersOperator
+    from airflow_provider_fbca.operators.rejects import RejectsPlace
     from airflow_provider_fbca.sync import Plan
     from airflow_provider_fbca.warehouse import UserSource
 
@@ -90,6 +92,7 @@ class AudienceRun:
 
     def __enter__(self) -> Self:
         root = ledger_root(self._operator.ledger_uri)
+        self._rejects: RejectsPlace | None = self._operator.rejects_place(root)
         self._hook = self._operator.hook
         self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
         self._ti.xcom_push(LINK_KEY, audience_url(self.audience.id, self.audience.account_id))
@@ -125,18 +128,16 @@ class AudienceRun:
         """Ids of the entries that the plan was made from: those not retired, removals among them."""
         return tuple(entry.id for entry in self.history.outstanding)
 
-    def read_users(self, *, value_based: bool) -> Snapshot:
-        """Read the source, check what it gave, and return its distinct rows.
-
-        :param value_based: whether every row needs a LOOKALIKE_VALUE.
-        """
+    def read_users(self) -> Snapshot:
+        """Read the source, check what it gave, and return its distinct rows."""
         self._source = self._operator.source.open(self._context)
         self._go_on()
         everyone, self._report = read_users(
             self._source,
             self._operator.preparation,
-            self._workdir.file("users.parquet"),
-            value_based=value_based,
+            self._workdir,
+            value_based=self.audience.is_value_based,
+            rejects=self._rejects,
             log=self._log,
         )
         self._operator.guards.check_source(usable=everyone.rows, read=self._report.rows_in)
@@ -158,7 +159,7 @@ class AudienceRun:
         entries = self.history.exposure
         unfinished = [entry.id for entry in entries if not entry.settled]
         self._log.info(
-            "Ledger: %s entries, %s of them with rows that may be in the audience%s.",
+            "Ledger: entries %s, with rows that may be in the audience %s%s.",
             len(self.history.entries),
             len(entries),
             f"; runs that did not finish left {', '.join(unfinished)}" if unfinished else "",
@@ -218,7 +219,12 @@ class AudienceRun:
             f"{sent.invalid:,}",
         )
         if sent.invalid:
-            self._log.warning("Meta calls %s entries invalid; they are in nobody's audience.", f"{sent.invalid:,}")
+            rows = "; ".join(invalid_rows(plan, sent, entry.id))
+            self._log.warning(
+                "Meta calls %s entries invalid; they are in nobody's audience%s.",
+                f"{sent.invalid:,}",
+                f"; {rows}" if rows else "",
+            )
         self._discard_retired(supersedes)
         return self._leave(
             manifest_of(
@@ -284,7 +290,8 @@ class AudienceRun:
     def _leave(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Push the manifest under the audience's own key, also where the operator pushes no return value."""
         self._ti.xcom_push(manifest_key(self.audience.id), manifest)
-        self._log.info("Manifest: %s", {name: manifest[name] for name in manifest if name not in {"schema", "digest"}})
+        long = {"schema", "keys", "digest"}
+        self._log.info("Manifest: %s", {name: told for name, told in manifest.items() if name not in long})
         return manifest
 
 

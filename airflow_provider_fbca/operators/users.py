@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import OptionsError
-from airflow_provider_fbca.identity import Preparer, resolve_mapping
+from airflow_provider_fbca.identity import ATTRIBUTES, Preparer, resolve_mapping
 from airflow_provider_fbca.ledger import SnapshotWriter
+from airflow_provider_fbca.operators.rejects import RejectsReport
 from airflow_provider_fbca.operators.rim import without_values
 from airflow_provider_fbca.warehouse import call_with_context, open_arrow, open_sql, open_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    import pyarrow as pa
     from airflow.sdk import Context
 
     from airflow_provider_fbca.identity import PrepareReport
-    from airflow_provider_fbca.ledger import Snapshot
+    from airflow_provider_fbca.ledger import Snapshot, WorkDir
     from airflow_provider_fbca.operators.progress import Log
+    from airflow_provider_fbca.operators.rejects import RejectsPlace
     from airflow_provider_fbca.warehouse import UserSource
 
 _ONE_OF = "Give one of: sql with sql_conn_id, users_uri, users_callable."
@@ -85,12 +88,16 @@ class Preparation:
     :param default_country: of rows that name none.
     :param transliterate: spell names and cities in a-z.
     :param hashed: key -> whether its cells are digests already.
+    :param limited_data_use: of every row; True, or the place. False where columns say it, or nothing does.
+    :param removal: whether the rows are to be removed, so that nothing matters but who they are.
     """
 
     columns: Mapping[str, str | Sequence[str]] | None
     default_country: str | None
     transliterate: bool
     hashed: Mapping[str, bool] | None
+    limited_data_use: bool | Mapping[str, int] = False
+    removal: bool = False
 
     def preparer_for(self, names: Sequence[str], *, value_based: bool, log: Log) -> Preparer:
         """Map columns to keys, tell the log, and return what prepares their batches.
@@ -98,33 +105,63 @@ class Preparation:
         :raises MappingError: where the columns do not make a usable identifier.
         """
         mapping = resolve_mapping(names, self.columns)
+        if self.removal:
+            mapping = mapping.without(ATTRIBUTES)
         log.info("Columns: %s", "; ".join(mapping.describe()))
-        return Preparer(
+        preparer = Preparer(
             mapping,
             default_country=self.default_country,
             transliterate=self.transliterate,
             hashed=self.hashed,
-            value_based=value_based,
+            value_based=value_based and not self.removal,
+            limited_data_use=False if self.removal else self.limited_data_use,
         )
+        for key in mapping.keys:
+            if key not in preparer.schema.names:
+                log.info("%s is not sent, since the audience is not value-based.", key)
+        return preparer
 
 
 def read_users(
-    source: UserSource, preparation: Preparation, path: Path, *, value_based: bool, log: Log
+    source: UserSource,
+    preparation: Preparation,
+    workdir: WorkDir,
+    *,
+    value_based: bool,
+    rejects: RejectsPlace | None,
+    log: Log,
 ) -> tuple[Snapshot, PrepareReport]:
     """Read a source to its end, one batch at a time, and write the prepared rows to a file.
 
     :param source: opened; closed when this returns.
-    :param path: of the file to write.
-    :param value_based: whether every row needs a LOOKALIKE_VALUE.
+    :param workdir: where the files are written.
+    :param value_based: whether the audience is.
+    :param rejects: where the report of rejects goes, if anywhere; it is there when this returns.
     :returns: the rows, repeated ones included, and what became of the cells.
     """
     with source:
         log.info("Source: %s, %s columns.", source.route, len(source.names))
         preparer = preparation.preparer_for(source.names, value_based=value_based, log=log)
-        with SnapshotWriter(path, preparer.schema) as writer:
+        with ExitStack() as files:
+            writer = files.enter_context(SnapshotWriter(workdir.file("users.parquet"), preparer.schema))
+            report = None
+            if rejects:
+                report = files.enter_context(RejectsReport(rejects, source.names, workdir.file("rejects.parquet")))
             for batch in source.batches():
-                writer.write(preparer.prepare(batch))
+                writer.write(_prepared(preparer, batch, report))
             snapshot = writer.finish()
-    for line in preparer.report.lines():
-        log.info("%s", line)
+            for line in preparer.report.lines():
+                log.info("%s", line)
+            if rejects and report:
+                report.finish()
+                log.info("Report of rejects: %s lines in %s.", f"{report.lines:,}", rejects.uri)
     return snapshot, preparer.report
+
+
+def _prepared(preparer: Preparer, batch: pa.RecordBatch, report: RejectsReport | None) -> pa.RecordBatch:
+    if report is None:
+        return preparer.prepare(batch)
+    first_row = preparer.report.rows_in
+    prepared, rejects = preparer.prepare_with_rejects(batch)
+    report.write(rejects, batch, first_row=first_row)
+    return prepared

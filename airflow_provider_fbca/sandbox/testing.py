@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import threading
 import time
@@ -54,6 +55,7 @@ class Sandbox:
         """
         url = f"{self.url}/v26.0/act_{self.ad_account_id}/customaudiences"
         body = {"name": name, "subtype": "CUSTOM", "customer_file_source": "USER_PROVIDED_ONLY", **details}
+        body["appsecret_proof"] = hmac.new(self.app_secret.encode(), self.token.encode(), "sha256").hexdigest()
         headers = {"Authorization": f"Bearer {self.token}"}
         answer = self._http.post(url, json=body, headers=headers, timeout=_ANSWER_SECONDS)
         answer.raise_for_status()

@@ -24,6 +24,9 @@ class Rows(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield them, columns named by identifier key, null for blank."""
 
+    def locate(self, positions: Iterable[int]) -> list[tuple[str, int]]:
+        """Tell in which file, and as which row of it (from 1), rows at some positions (from 0) are kept."""
+
 
 class Totals(Protocol):
     """What came of sending rows."""
@@ -39,6 +42,10 @@ class Totals(Protocol):
     @property
     def invalid(self) -> int:
         """How many entries Meta says are malformed; documented as approximate."""
+
+    @property
+    def invalid_rows(self) -> tuple[int, ...]:
+        """Positions, from 0, of rows that Meta showed as malformed; only some, where there are many."""
 
     @property
     def session_ids(self) -> tuple[int, ...]:

@@ -72,8 +72,10 @@ def test_the_body_is_what_a_plain_loop_would_write(batch: pa.RecordBatch) -> Non
 @given(batches(), st.integers(1, 400))
 def test_parts_within_a_limit_hold_every_row_once_and_in_order(batch: pa.RecordBatch, limit: int) -> None:
     parts = list(payloads_within(batch, limit))
-    assert [row for payload, _ in parts for row in json.loads(payload)["data"]] == naive(batch)["data"]
-    assert all(len(json.loads(payload)["data"]) == count for payload, count in parts)
+    assert [row for payload, _ in parts for row in json.loads(bytes(payload))["data"]] == naive(batch)["data"]
+    assert all(len(json.loads(bytes(payload))["data"]) == count for payload, count in parts)
+    assert all(request_body({"payload": payload}) == request_body({"payload": bytes(payload)}) for payload, _ in parts)
+    assert all(len(payload) == len(bytes(payload)) for payload, _ in parts)
     assert all(len(payload) <= limit or count <= 1 for payload, count in parts if count)
 
 

@@ -151,8 +151,8 @@ def test_report_counts_cells_of_each_key() -> None:
     assert json.loads(json.dumps(told)) == told
     assert preparer.report.lines() == [
         "5 rows received, 5 prepared, 0 rejected",
-        "EMAIL: 1 filled, 2 blank, 1 not_an_email, 1 md5_or_sha1_digest",
-        "EXTERN_ID: 5 filled, 0 blank",
+        "EMAIL: 1 filled (20.0 %), 2 blank, 1 not_an_email, 1 md5_or_sha1_digest",
+        "EXTERN_ID: 5 filled (100.0 %), 0 blank",
     ]
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_fbca.identity import KEYS, Blank, Context, Preparer, identify, resolve_mapping
+from airflow_provider_fbca.identity import ATTRIBUTES, KEYS, Blank, Context, Preparer, identify, resolve_mapping
 from airflow_provider_fbca.identity.phone_tables import digits_by_table
 from airflow_provider_fbca.identity.phones import digits_by_libphonenumber
 from airflow_provider_fbca.identity.rule import country_of_cell
@@ -50,7 +50,7 @@ TEXTS = st.one_of(
     st.builds(str.__add__, st.text(max_size=2), st.sampled_from(PIECES)),
 )
 MAPPING = {
-    **{key: key for key in KEYS if key not in {"COUNTRY", "EXTERN_ID"}},
+    **{key: key for key in KEYS if key not in {"COUNTRY", "EXTERN_ID", *ATTRIBUTES}},
     "where": "COUNTRY",
     "id": "EXTERN_ID",
     "born": "DOB",
@@ -73,7 +73,7 @@ def expected_context(where: str | None, default: str | None, transliterate: bool
 
 @examples(300)
 @given(
-    key=st.sampled_from([key for key in KEYS if key not in {"COUNTRY", "EXTERN_ID"}]),
+    key=st.sampled_from(sorted(set(KEYS) - ATTRIBUTES - {"COUNTRY", "EXTERN_ID"} | {"LOOKALIKE_VALUE"})),
     cells=st.lists(st.tuples(TEXTS, st.sampled_from(COUNTRIES)), min_size=1, max_size=30),
     default=st.sampled_from([None, "us", "de"]),
     transliterate=st.booleans(),

@@ -105,6 +105,18 @@ def test_email_that_is_none_is_blank(text: str) -> None:
         ("0055 11 98765-4321", "br", "5511987654321"),
         ("+383 44 123 456", None, "38344123456"),
         ("787-555-1212", "pr", "17875551212"),
+        ("+33\u20096\u202f12\u200934\u202f56\u200978", None, "33612345678"),  # thin spaces, as French writes them
+        ("06\u202f12\u202f34\u202f56\u202f78", "fr", "33612345678"),
+        ("+852 (0)5123 4567", None, "85251234567"),  # Hong Kong has no trunk zero, and numbers of nine digits
+        ("+420 (0)601 123 456", None, "420601123456"),
+        ("+1 (0)650 555 1212", None, "16505551212"),
+        ("0011 44 7911 123456", "au", "447911123456"),  # so Australians dial abroad
+        ("0011 248 251 2345", "au", "2482512345"),
+        ("0011 1 650 555 1212", "au", "16505551212"),
+        ("0055 11 98765-4321", "jp", "5511987654321"),
+        ("612345678", "it", "390612345678"),  # the zero of Rome, lost in a number
+        ("612345678.0", "it", "390612345678"),
+        ("3471234567.0", "it", "393471234567"),
     ],
 )
 def test_phone_is_country_code_and_number(text: str, country: str | None, expected: str) -> None:
@@ -214,6 +226,8 @@ def test_city_without_latin_letters_is_blank(text: str) -> None:
         *(("Québec", "ca", "qc"), ("Nouvelle-Écosse", "ca", "ns"), ("Nueva York", "us", "ny"), ("Quebec", "ca", "qc"), ("British Columbia", "ca", "bc"), ("ON", "ca", "on")),
         *(("West Virginia", None, "wv"), ("TX", None, "tx"), ("Ontario", None, "on"), ("Nova Scotia", None, "ns")),
         *(("Nordrhein-Westfalen", "de", "nordrheinwestfalen"), ("NSW", "au", "nsw"), ("Georgia", "us", "ga"), ("CA", "it", "ca")),
+        *(("Hawai\u02bbi", "us", "hi"), ("Hawai'i", "us", "hi"), ("State of New York", "us", "ny"), ("Washington State", "us", "wa"), ("Commonwealth of Puerto Rico", "us", "pr")),
+        *(("Yukon Territory", "ca", "yt"), ("Newfoundland", "ca", "nl"), ("P.E.I.", "ca", "pe"), ("N.W.T.", "ca", "nt"), ("PQ", "ca", "qc"), ("District of Columbia", "us", "dc")),
         *(("New South Wales", None, "newsouthwales"), ("Île-de-France", "fr", "ledefrance")),
     ],
 )  # fmt: skip
@@ -242,7 +256,10 @@ def test_state_without_latin_letters_is_blank() -> None:
         *(("K1A-0B1", "ca", "k1a0b1"), ("k1a0b1", "ca", "k1a0b1")),
         *(("00-950", "pl", "00950"), ("1000-205", "pt", "1000205"), ("100-0001", "jp", "1000001"), ("01310-100", "br", "01310100"), ("1012 AB", "nl", "1012ab")),
         *(("80331", "de", "80331"), ("D02 AF30", "ie", "d02af30"), ("75008", None, "75008"), ("M1 1AE", None, "m11ae")),
-        *(("94025-3215", None, "94025"), ("2108", None, "2108")),
+        *(("94025-3215", None, "94025"), ("2108", None, "2108"), ("'02108", "us", "02108"), ("02108.", "us", "02108"), ("\u201902108", "us", "02108")),
+        *(("D-01067", "de", "01067"), ("SE-111 20", "se", "11120"), ("CH-8001", "ch", "8001"), ("F-75008", "fr", "75008"), ("LV-1050", "lv", "lv1050"), ("AT-1010", "de", "at1010")),
+        *(("1067", "de", "01067"), ("1067.0", "de", "01067"), ("D-1067", "de", "01067"), ("150", "no", "0150"), ("10", "no", "0010"), ("800", "au", "0800"), ("1310100", "br", "01310100"), ("600000", "jp", "0600000")),
+        *(("118", "it", "00118"), ("6123", "mx", "06123"), ("8001", "es", "08001"), ("8001", "ch", "8001"), ("1000", "pt", "1000"), ("310100", "br", "310100"), ("1067", None, "1067")),
     ],
 )  # fmt: skip
 def test_postal_code_is_written_as_its_country_does(text: str, country: str | None, expected: str) -> None:
@@ -268,6 +285,9 @@ def test_postal_code_that_cannot_be_is_blank(text: str, country: str | None) -> 
         *(("Deutschland", "de"), ("España", "es"), ("espana", "es"), ("日本", "jp"), ("Россия", "ru"), ("中国", "cn"), ("مصر", "eg")),
         *(("Côte d'Ivoire", "ci"), ("Turkey", "tr"), ("Türkiye", "tr"), ("South Korea", "kr"), ("Korea, Republic of", "kr")),
         *(("Russia", "ru"), ("Vietnam", "vn"), ("Czech Republic", "cz"), ("Czechia", "cz"), ("The Netherlands", "nl")),
+        *(("Bahamas, The", "bs"), ("Vatican", "va"), ("East Timor", "tl"), ("Republic of Ireland", "ie"), ("Democratic Republic of the Congo", "cd")),
+        *(("السعودية", "sa"), ("中华人民共和国", "cn"), ("香港", "hk"), ("臺灣", "tw"), ("한국", "kr"), ("日本国", "jp"), ("ไทย", "th"), ("ประเทศไทย", "th")),
+        *(("Bundesrepublik Deutschland", "de"), ("République française", "fr"), ("C\u00f4te d\u02bcIvoire", "ci"), ("Україна", "ua"), ("Ελλάδα", "gr"), ("ישראל", "il")),
         *(("Kosovo", "xk"), ("XK", "xk"), ("Schweiz", "ch"), ("Suisse", "ch"), ("Österreich", "at"), ("Brasil", "br"), ("DEU", "de")),
     ],
 )  # fmt: skip
@@ -343,6 +363,14 @@ def whole_date(text: str) -> tuple[object, ...]:
             "1990-05-02T23:59:59.123456Z",
         ),
         *("1990-05-02 00:00:00", "1990-05-02 23:30:00.000000", "1990-05-02T01:00:00+14:00", "19900502T000000"[:8]),
+        *(
+            "1990年5月2日",
+            "1990 年 05 月 02 日",
+            "1990년 5월 2일",
+            "1990. 5. 2.",
+            "1990-05-02 00:00:00.000 America/New_York",
+            "1990-05-02 00:00:00 Etc/GMT+5",
+        ),
         *("2 May 1990", "02-May-1990", "May 2, 1990", "2nd May 1990", "2. Mai 1990", "2 de mayo de 1990", "١٩٩٠-٠٥-٠٢"),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_task_needs_one_whole_source(run, refused, options, told):
 
 FIELDS = {
     "audience_id", "ad_account_id", "schema", "strategy", "rows", "added", "removed", "received", "invalid",
-    "rejected", "session_ids", "entry", "digest", "outstanding", "uploaded_at", "run_id",
+    "rejected", "keys", "session_ids", "entry", "digest", "outstanding", "uploaded_at", "run_id",
 }  # fmt: skip
 
 
@@ -161,6 +161,11 @@ def test_the_manifest_tells_counts_and_ids_and_nobody(run, sandbox, audience, hi
         "received": 0,
         "invalid": 0,
         "rejected": manifest["rejected"],
+        "keys": {
+            "EMAIL": {"filled": 3, "blank": 0, "invalid": {"not_an_email": 1}},
+            "FN": {"filled": 3, "blank": 1, "invalid": {}},
+            "EXTERN_ID": {"filled": 2, "blank": 2, "invalid": {}},
+        },
         "session_ids": manifest["session_ids"],
         "entry": {"id": entry.id, "uri": f"file://{ledger_folder}/{audience}/{entry.id}.rows.parquet"},
         "digest": "",

@@ -173,6 +173,8 @@ def test_every_template_field_is_rendered_and_the_source_untouched(operator: Any
         "columns": {"column_{{ params.number }}": "EMAIL", "other": ["{{ params.key }}"]},
         "default_country": "{{ params.country }}",
         "ledger_uri": "file:///ledger-{{ params.number }}",
+        "rejects_uri": "file:///rejects-{{ params.number }}.parquet",
+        "rejects_columns": ["customer_{{ params.number }}"],
     }
     if operator is custom_audience.FacebookRefreshAudienceOperator:
         given["previous_upload"] = {"audience_id": "{{ params.number }}"}
