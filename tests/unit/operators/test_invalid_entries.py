@@ -20,7 +20,7 @@ def meta_refuses(monkeypatch):
 
         def answer(self, method, path, members, **options):
             told = send(self, method, path, members, **options)
-            rows = [row for row in json.loads(members["payload"])["data"] if digests & set(row)]
+            rows = [row for row in json.loads(bytes(members["payload"]))["data"] if digests & set(row)]
             return told | {
                 "num_invalid_entries": len(rows),
                 "invalid_entry_samples": {json.dumps(row): "Invalid EMAIL" for row in rows},
