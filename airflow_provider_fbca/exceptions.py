@@ -116,6 +116,8 @@ class GraphError(FbcaError):
         self.fbtrace_id = fbtrace_id
         self.http_status = http_status
         self.outcome_unknown = outcome_unknown
+        #: Rows of the same sending that Meta had acknowledged before.
+        self.acknowledged = 0
         known = {"code": code, "subcode": subcode, "fbtrace_id": fbtrace_id, "HTTP status": http_status}
         facts = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
         super().__init__(f"{message} ({facts})." if facts else message, remedy=remedy)

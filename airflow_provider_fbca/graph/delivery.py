@@ -151,9 +151,11 @@ class Delivery:
                 session: Session | None = None
                 for prepared in self.batches(rows):
                     session = self._place(prepared, session, pool)
-            except BaseException:
+            except BaseException as error:
                 self.stop.set()
                 self._wait_quietly()
+                if isinstance(error, GraphError):
+                    error.acknowledged = self.rows
                 raise
         return UploadTotals(
             requests=self.requests,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.graph.api import GraphApi
 
 __all__ = ["MAX_BATCH_ROWS", "MAX_SESSION_ID", "BatchAck", "ReplaceState", "UploadTotals", "UserUploader"]
+
+log = logging.getLogger(__name__)
 
 #: Meta's limit of rows in one request.
 MAX_BATCH_ROWS: Final = 10_000
@@ -63,7 +66,8 @@ class UserUploader:
         raises stops everything.
     :param max_body_bytes: most bytes of a request; a batch that is larger goes as several.
     :param payload_extra: further members of every payload (``app_ids``, ``page_ids``, ``data_source``).
-    :param clock: seconds that only grow; sessions age by it.
+    :param clock: seconds that only grow, as :func:`time.monotonic` counts them; sessions age by it.
+    :param sleep: waits in place of :func:`time.sleep` in :meth:`wait_out_flights`; what it raises ends the wait.
     :raises OptionsError: an option has an impossible value.
     """
 
@@ -80,6 +84,7 @@ class UserUploader:
         max_body_bytes: int = 16 * 2**20,
         payload_extra: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not 1 <= batch_size <= MAX_BATCH_ROWS:
             raise OptionsError(f"batch_size must be from 1 to {MAX_BATCH_ROWS}, Meta's limit.")
@@ -87,6 +92,7 @@ class UserUploader:
             raise OptionsError("max_concurrency must be 1 or more.")
         if max_body_bytes < 2 * _ENVELOPE_BYTES:
             raise OptionsError(f"max_body_bytes must be {2 * _ENVELOPE_BYTES} or more.")
+        self._sleep = sleep
         self._options = Options(
             api=api,
             audience_id=audience_number(audience_id),
@@ -132,6 +138,16 @@ class UserUploader:
         :raises GraphError: a batch was refused or not answered, after all its tries.
         """
         return Delivery(self._options, Verb.REPLACE, total).go(rows)
+
+    def wait_out_flights(self) -> None:
+        """Wait until no write whose answer was given up can still land: what comes next would be undone by it."""
+        api = self._options.api
+        if api.unknown_since is None:
+            return
+        left = api.unknown_since + api.longest_flight - self._options.clock()
+        if left > 0:
+            log.warning("Meta left a request without an answer; waiting %.0f s until it can land no more.", left)
+            self._sleep(left)
 
     def close_replace(self, session_id: int, rows: pa.RecordBatch, *, batch_seq: int, total: int) -> ReplaceState:
         """End a replace that was begun earlier, by sending its last batch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -326,6 +327,7 @@ class FacebookCustomAudienceHook(BaseHook):
         on_batch: Callable[[BatchAck], None] | None = None,
         before_request: Callable[[], None] | None = None,
         payload_extra: Mapping[str, Any] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> UserUploader:
         """Return what sends prepared rows (hashed record batches) to an audience.
 
@@ -335,6 +337,7 @@ class FacebookCustomAudienceHook(BaseHook):
         :param on_batch: told of each batch that Meta acknowledged.
         :param before_request: called before every request; what it raises stops the sending.
         :param payload_extra: further members of every payload, as :meth:`payload_extra` gives them.
+        :param sleep: waits until requests without an answer can land no more; what it raises ends the wait.
         """
         return UserUploader(
             self.get_conn(),
@@ -345,6 +348,7 @@ class FacebookCustomAudienceHook(BaseHook):
             on_batch=on_batch,
             before_request=before_request,
             payload_extra=payload_extra,
+            sleep=sleep,
         )
 
     def payload_extra(self, keys: Collection[str]) -> dict[str, list[str]]:

@@ -6,10 +6,12 @@ the files for a person. No module here knows Airflow, Meta's API, or how users b
 
 from __future__ import annotations
 
+from airflow_provider_fbca.ledger.again import write_again
 from airflow_provider_fbca.ledger.entries import AudienceLedger, Entry, History, OpenEntry, utc_now
 from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, SettledMarker
 from airflow_provider_fbca.ledger.rows import FileRows, RowSets
 from airflow_provider_fbca.ledger.snapshot import Snapshot, SnapshotWriter
+from airflow_provider_fbca.ledger.sure import doubt_about
 from airflow_provider_fbca.ledger.workdir import WorkDir
 
 __all__ = [
@@ -26,5 +28,7 @@ __all__ = [
     "Snapshot",
     "SnapshotWriter",
     "WorkDir",
+    "doubt_about",
     "utc_now",
+    "write_again",
 ]

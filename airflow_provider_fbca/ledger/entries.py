@@ -4,6 +4,7 @@ An entry is a snapshot and its markers, named ``<sequence>-<token>``. The files 
 so that one listing tells all:
 
     0000000007-9f2c41d0.rows.parquet       the rows (deleted when the entry is retired)
+    0000000007-9f2c41d0.again.parquet      which of them share a person with a removed row (deleted likewise)
     0000000007-9f2c41d0.open.json          rows of it may be in the audience from here on
     0000000007-9f2c41d0.session-42.json    a session id, noted before its first use
     0000000007-9f2c41d0.settled.json       all of it is done
@@ -18,20 +19,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from airflow_provider_fbca.exceptions import LedgerError
+from airflow_provider_fbca.ledger.again import read_again
 from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, SettledMarker
 from airflow_provider_fbca.ledger.snapshot import Snapshot, digest_of
 from airflow_provider_fbca.ledger.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from airflow_provider_fbca.ledger.again import Flags
     from airflow_provider_fbca.ledger.store import StorePath
     from airflow_provider_fbca.ledger.workdir import WorkDir
 
-_ROWS, _OPEN, _SETTLED, _SESSION = "rows.parquet", "open.json", "settled.json", "session-"
+_ROWS, _AGAIN, _OPEN, _SETTLED, _SESSION = "rows.parquet", "again.parquet", "open.json", "settled.json", "session-"
 #: Files of an entry; whatever else lies in the folder (a note, what a sync tool left) is not the ledger's.
-_FILE = re.compile(r"(?P<id>[0-9]{10,}-[0-9a-f]+)\.(?:rows\.parquet|open\.json|settled\.json|session-[0-9]+\.json)")
+_FILE = re.compile(
+    r"(?P<id>[0-9]{10,}-[0-9a-f]+)\.(?:(?:rows|again)\.parquet|open\.json|settled\.json|session-[0-9]+\.json)"
+)
 _RESTORE = "Restore the ledger's folder from a backup; without it nobody knows who is in the audience."
 
 
@@ -158,21 +166,44 @@ class AudienceLedger:
             )
         return Snapshot.read(path)
 
-    def begin(self, snapshot: Snapshot) -> OpenEntry:
+    def fetch_again(self, entry: Entry, workdir: WorkDir) -> Flags | None:
+        """Tell which rows of a settled refresh were added again (rule S3).
+
+        :returns: a flag per row of its snapshot; None where that is not known: its marker does not say, or the file is
+            missing or not the one that was written.
+        :raises LedgerError: where the store cannot be read.
+        """
+        if not entry.opened or not entry.settled or entry.settled.again is None:
+            return None
+        if not entry.settled.again:
+            return np.zeros(entry.opened.rows, dtype=bool)
+        name = _name(entry.id, _AGAIN)
+        if name not in self._files():
+            return None
+        path = workdir.file(name)
+        self._store.fetch(name, path)
+        if digest_of(path) != entry.settled.again_digest:
+            return None
+        return read_again(path, rows=entry.opened.rows, count=entry.settled.again)
+
+    def begin(self, snapshot: Snapshot, again: Path | None = None) -> OpenEntry:
         """Store a snapshot under the next number, without a marker: as far as anyone knows it was never sent.
 
         :param snapshot: of distinct rows.
+        :param again: the file that names those which share a person with a removed row, where there are any.
         """
         last = max((_sequence(entry_id) for entry_id in self._files().values()), default=0)
         entry_id = f"{last + 1:010d}-{secrets.token_hex(4)}"
         digest = snapshot.digest()
         self._store.put(_name(entry_id, _ROWS), snapshot.path)
-        return OpenEntry(self._store, entry_id, digest)
+        if again:
+            self._store.put(_name(entry_id, _AGAIN), again)
+        return OpenEntry(self._store, entry_id, digest, again_digest=digest_of(again) if again else None)
 
     def discard_rows(self, ids: Sequence[str]) -> None:
         """Delete the snapshots of retired entries; their markers stay as history (rule L12)."""
         present = self._files().keys()
-        for name in sorted({_name(entry_id, _ROWS) for entry_id in ids} & present):
+        for name in sorted({_name(entry_id, ending) for entry_id in ids for ending in (_ROWS, _AGAIN)} & present):
             self._store.delete(name)
 
     def _files(self) -> dict[str, str]:
@@ -186,12 +217,14 @@ class OpenEntry:
 
     :param entry_id: its id.
     :param digest: of its snapshot file.
+    :param again_digest: of the file that names the rows added again, None without one.
     """
 
-    def __init__(self, store: Store, entry_id: str, digest: str) -> None:
+    def __init__(self, store: Store, entry_id: str, digest: str, *, again_digest: str | None = None) -> None:
         self._store = store
         self.id = entry_id
         self.digest = digest
+        self.again_digest = again_digest
 
     @property
     def uri(self) -> str:
@@ -233,7 +266,7 @@ def _sequence(entry_id: str) -> int:
 
 def _marked(files: Mapping[str, str]) -> list[str]:
     """Return the ids that have a marker of any kind, in sequence: rows without one were never sent."""
-    marked = {entry_id for name, entry_id in files.items() if not name.endswith(_ROWS)}
+    marked = {entry_id for name, entry_id in files.items() if not name.endswith((_ROWS, _AGAIN))}
     return sorted(marked, key=lambda entry_id: (_sequence(entry_id), entry_id))
 
 

@@ -70,11 +70,18 @@ class SettledMarker:
     :param supersedes: ids of the entries that are retired by this one (rule L2).
     :param totals: counts of the run, for a person to read.
     :param settled_at: UTC, ISO 8601.
+    :param again: of a refresh, how many of its rows share a person with a row that it removed, and so were added again
+        (rule S3); None where that is not known, and then none of its rows is surely in (rule L6).
+    :param again_digest: of the file that names these rows; None where there are none.
+    :param sent_all_at: when a refresh last sent every row, this one or one that it built on; UTC, ISO 8601.
     """
 
     supersedes: tuple[str, ...]
     settled_at: str
     totals: dict[str, int] = field(default_factory=dict)
+    again: int | None = None
+    again_digest: str | None = None
+    sent_all_at: str | None = None
 
     def to_json(self) -> bytes:
         """Return the marker's file content."""
@@ -85,7 +92,14 @@ class SettledMarker:
         """Read a marker, or return None where it is not a whole one: such an entry counts as open."""
         found = _from_json(content)
         try:
-            return cls(_texts(found["supersedes"]), found["settled_at"], dict(found["totals"]))
+            return cls(
+                _texts(found["supersedes"]),
+                found["settled_at"],
+                dict(found["totals"]),
+                again=_count_or_none(found.get("again")),
+                again_digest=_text_or_none(found.get("again_digest")),
+                sent_all_at=_text_or_none(found.get("sent_all_at")),
+            )
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -108,3 +122,11 @@ def _texts(found: object) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise TypeError
     return tuple(found)
+
+
+def _text_or_none(found: object) -> str | None:
+    return found if isinstance(found, str) else None
+
+
+def _count_or_none(found: object) -> int | None:
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None

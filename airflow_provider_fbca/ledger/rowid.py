@@ -17,7 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     Lanes = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+    Lane = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 #: Cells that describe a row without saying who it is: a change of them is an addition, not another row (rule S2).
 NOT_IDENTITY = frozenset(
@@ -38,11 +41,43 @@ def row_ids(batch: pa.RecordBatch) -> pa.Array:
     :param batch: columns named by key, hashed ones as ``binary(32)``, plain ones as ``string``; null is blank.
     :returns: ``binary(16)``, one per row, never null.
     """
+    return _as_ids(_sums(batch, [name for name in batch.schema.names if name not in NOT_IDENTITY]))
+
+
+def content_ids(batch: pa.RecordBatch) -> pa.Array:
+    """Return an id of each row's cells that are not identity: its worth and its data processing.
+
+    :param batch: as for :func:`row_ids`.
+    :returns: ``binary(16)``, equal where these cells are; a column that is not there equals a column of blanks.
+    """
+    return _as_ids(_sums(batch, [name for name in batch.schema.names if name in NOT_IDENTITY]))
+
+
+def combination_ids(batch: pa.RecordBatch, combination: Sequence[str]) -> Lane:
+    """Return 64 bits that name the identifiers of one combination of keys in each row.
+
+    Two rows meet by chance once in 2**64 pairs; whoever compares must be content with a person too many.
+
+    :param batch: as for :func:`row_ids`, with a column for each key.
+    :param combination: the keys.
+    :returns: one integer per row, 0 where any of the cells is blank.
+    """
+    named = _sums(batch, combination)[:, 0] | np.uint64(1)
+    filled = np.ones(batch.num_rows, dtype=bool)
+    for key in combination:
+        filled &= batch.column(key).is_valid().to_numpy(zero_copy_only=False)
+    return np.where(filled, named, np.uint64(0))
+
+
+def _sums(batch: pa.RecordBatch, names: Sequence[str]) -> Lanes:
     lanes = np.zeros((batch.num_rows, 2), dtype=np.uint64)
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if name not in NOT_IDENTITY:
-            lanes += _digests(column) * _constants(name)
-    return pa.FixedSizeBinaryArray.from_buffers(ROW_ID, batch.num_rows, [None, pa.py_buffer(lanes)])
+    for name in names:
+        lanes += _digests(batch.column(name)) * _constants(name)
+    return lanes
+
+
+def _as_ids(lanes: Lanes) -> pa.Array:
+    return pa.FixedSizeBinaryArray.from_buffers(ROW_ID, len(lanes), [None, pa.py_buffer(lanes)])
 
 
 def _digests(column: pa.Array) -> Lanes:
@@ -57,7 +92,8 @@ def _digests(column: pa.Array) -> Lanes:
 
 
 def _hashed(column: pa.Array) -> pa.Array:
-    cells = (None if text is None else hashlib.sha256(text.encode()).digest() for text in column.to_pylist())
+    texts = (cell if isinstance(cell, str | None) else repr(cell) for cell in column.to_pylist())
+    cells = (None if text is None else hashlib.sha256(text.encode()).digest() for text in texts)
     return pa.array(cells, DIGEST)
 
 

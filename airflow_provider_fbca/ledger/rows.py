@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_fbca.exceptions import LedgerError
-from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY
+from airflow_provider_fbca.ledger.links import Linked, spread
+from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY, content_ids
 from airflow_provider_fbca.ledger.snapshot import ROW_ID_COLUMN, Snapshot, SnapshotWriter
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ _MOST_THREADS = 4
 #: Places of different snapshots never meet: each may hold this many rows.
 _PLACES = 2**40
 
-Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
-_NONE: Positions = np.empty(0, dtype=np.int64)
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class FileRows:
     """Some rows of some snapshots, to be streamed.
 
     :param snapshots: read in this order.
-    :param dropped: for each snapshot the sorted positions of the rows to leave out.
+    :param kept: for each snapshot a flag per row, whether it is one of them.
     :param schema: the columns to give; one that a snapshot lacks is given as blanks.
     """
 
     snapshots: tuple[Snapshot, ...]
-    dropped: tuple[Positions, ...]
+    kept: tuple[Flags, ...]
     schema: pa.Schema
 
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(snapshot.rows for snapshot in self.snapshots) - sum(len(drop) for drop in self.dropped)
+        return sum(int(np.count_nonzero(kept)) for kept in self.kept)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -60,8 +60,8 @@ class FileRows:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows, columns named by key, without the row ids."""
-        for snapshot, dropped in zip(self.snapshots, self.dropped, strict=True):
-            for batch in _without(snapshot, dropped):
+        for snapshot, kept in zip(self.snapshots, self.kept, strict=True):
+            for batch in _only(snapshot, kept):
                 yield _aligned(batch, self.schema)
 
     def locate(self, positions: Iterable[int]) -> list[tuple[str, int]]:
@@ -70,18 +70,15 @@ class FileRows:
         :param positions: among these rows, from 0.
         :returns: for each the name of its snapshot's file, and its number there, from 1.
         """
-        places = []
-        for position in positions:
-            left = position
-            for snapshot, dropped in zip(self.snapshots, self.dropped, strict=True):
-                kept = snapshot.rows - len(dropped)
-                if left < kept:
-                    # The n-th kept row comes after each dropped row before which there are at most n kept ones.
-                    before = np.searchsorted(dropped - np.arange(len(dropped)), left, side="right")
-                    places.append((snapshot.path.name, left + int(before) + 1))
-                    break
-                left -= kept
-        return places
+        wanted = list(positions)
+        places: dict[int, tuple[str, int]] = {}
+        start = 0
+        for snapshot, kept in zip(self.snapshots, self.kept, strict=True):
+            rows = np.flatnonzero(kept) if wanted else kept[:0]
+            here = [position for position in wanted if start <= position < start + len(rows)]
+            places |= {position: (snapshot.path.name, int(rows[position - start]) + 1) for position in here}
+            start += len(rows)
+        return [places[position] for position in wanted]
 
 
 class RowSets:
@@ -98,65 +95,97 @@ class RowSets:
 
         :param name: of the file to write; where nothing repeats, the snapshot itself is returned.
         """
-        rows = self._first_of_each((snapshot,), snapshot.schema)
-        if rows.count == snapshot.rows:
+        (kept,) = self._first_of_each((snapshot,))
+        if kept.all():
             return snapshot
-        return self._written(rows, name)
+        with SnapshotWriter(self._workdir.file(name), snapshot.schema) as writer:
+            for batch in _only(snapshot, kept):
+                writer.write_with_ids(batch)
+            return writer.finish()
 
     def union(self, snapshots: Sequence[Snapshot]) -> FileRows:
         """Return each row that any of the snapshots holds, once, as identifiers only.
 
         :param snapshots: each without repeated rows.
         """
-        fields = {field.name: field for each in snapshots for field in each.schema}
-        schema = pa.schema(field for name, field in fields.items() if name not in NOT_IDENTITY)
-        if len(snapshots) == 1:
-            return FileRows(tuple(snapshots), (_NONE,), schema)
-        return self._first_of_each(tuple(snapshots), schema)
+        kept = (_all(snapshots[0]),) if len(snapshots) == 1 else self._first_of_each(snapshots)
+        return FileRows(tuple(snapshots), kept, _identities(snapshots))
+
+    def difference(self, before: Sequence[Snapshot], after: Snapshot) -> FileRows:
+        """Return each row that any snapshot of ``before`` holds and ``after`` lacks, once, as identifiers only."""
+        return FileRows(tuple(before), self._first_of_each_but(before, after), _identities(before))
+
+    def count_leaving(self, before: Sequence[Snapshot], after: Snapshot) -> int:
+        """Count the rows that any snapshot of ``before`` holds and ``after`` does not."""
+        return self.difference(before, after).count
 
     def all_of(self, snapshot: Snapshot) -> FileRows:
         """Return every row of one snapshot, with all its columns."""
-        return FileRows((snapshot,), (_NONE,), snapshot.schema)
+        return FileRows((snapshot,), (_all(snapshot),), snapshot.schema)
 
     def identities_of(self, snapshot: Snapshot) -> FileRows:
         """Return every row of one snapshot, as identifiers only."""
         return self.union((snapshot,))
 
-    def count_leaving(self, before: Sequence[Snapshot], after: Snapshot) -> int:
-        """Count the rows that any snapshot of ``before`` holds and ``after`` does not."""
-        if not before:
-            return 0
-        with self._engine() as engine:
-            _load_ids(engine, "before", before)
-            _load_ids(engine, "after", (after,))
-            found = engine.execute(
-                "SELECT count(DISTINCT id) FROM before"
-                " WHERE NOT EXISTS (SELECT 1 FROM after WHERE after.id = before.id)"
-            ).fetchone()
-        return int(found[0]) if found else 0
+    def some_of(self, snapshot: Snapshot, kept: Flags) -> FileRows:
+        """Return the flagged rows of one snapshot, with all its columns."""
+        return FileRows((snapshot,), (kept,), snapshot.schema)
 
-    def _first_of_each(self, snapshots: tuple[Snapshot, ...], schema: pa.Schema) -> FileRows:
-        dropped = []
+    def missing_in(self, users: Snapshot, sure: Snapshot, *, doubtful: Flags) -> Flags:
+        """Tell which users are not surely in: absent, doubtful, or there with other cells beside the identifiers.
+
+        :param users: distinct rows.
+        :param sure: distinct rows that are in.
+        :param doubtful: for each row of ``sure`` whether it does not count.
+        :returns: a flag per row of ``users``.
+        """
+        described = not NOT_IDENTITY.isdisjoint({*users.schema.names, *sure.schema.names})
+        with self._engine() as engine:
+            _load_rows(engine, "users", users, _all(users), described=described)
+            _load_rows(engine, "sure", sure, ~doubtful, described=described)
+            found = engine.execute("SELECT place FROM users ANTI JOIN sure USING (id, content)").fetchnumpy()["place"]
+        return _flags((users,), found)[0]
+
+    def connected(self, removals: FileRows, users: Snapshot, combinations: Sequence[Sequence[str]]) -> Flags:
+        """Tell which users share a person with a removed row, through however many others (rules S1, S3).
+
+        :param removals: the rows to remove; the other rows of their snapshots connect people, too.
+        :param users: rows that are in, or come in: Meta promises no order, so they connect people as well.
+        :param combinations: sets of keys that find a person.
+        :returns: a flag per row of ``users``.
+        """
+        snapshots = (*removals.snapshots, users)
+        linked: list[Linked] = []
+        try:
+            for number, snapshot in enumerate(snapshots):
+                linked.append(Linked(snapshot, combinations, self._workdir.file(f"names-{number}")))
+            spread(linked, [each.seed(kept) for each, kept in zip(linked, removals.kept, strict=False)])
+        finally:
+            for each in linked:
+                each.close()
+        return linked[-1].reached
+
+    def _first_of_each(self, snapshots: Sequence[Snapshot]) -> tuple[Flags, ...]:
+        """Flag the rows of some snapshots, of equal ones the first only."""
         with self._engine() as engine:
             _load_ids(engine, "ids", snapshots)
-            engine.execute(
-                "CREATE TABLE kept AS SELECT id, min(place) AS place FROM ids GROUP BY id HAVING count(*) > 1"
-            )
-            for number in range(len(snapshots)):
-                found = engine.execute(
-                    "SELECT ids.place - ? AS position FROM ids JOIN kept USING (id)"
-                    " WHERE ids.place <> kept.place AND ids.place >= ? AND ids.place < ? ORDER BY position",
-                    [_start(number), _start(number), _start(number + 1)],
-                ).fetchnumpy()
-                dropped.append(np.asarray(found["position"], dtype=np.int64))
-        return FileRows(snapshots, tuple(dropped), schema)
+            repeated = engine.execute(
+                "SELECT ids.place FROM ids JOIN"
+                " (SELECT id, min(place) AS place FROM ids GROUP BY id HAVING count(*) > 1) first USING (id)"
+                " WHERE ids.place <> first.place"
+            ).fetchnumpy()["place"]
+        return tuple(~flags for flags in _flags(snapshots, repeated))
 
-    def _written(self, rows: FileRows, name: str) -> Snapshot:
-        (snapshot,), (dropped,) = rows.snapshots, rows.dropped
-        with SnapshotWriter(self._workdir.file(name), snapshot.schema) as writer:
-            for batch in _without(snapshot, dropped):
-                writer.write_with_ids(batch)
-            return writer.finish()
+    def _first_of_each_but(self, snapshots: Sequence[Snapshot], unwanted: Snapshot) -> tuple[Flags, ...]:
+        """Flag the rows of some snapshots that another one lacks, of equal ones the first only."""
+        with self._engine() as engine:
+            _load_ids(engine, "ids", snapshots)
+            _load_ids(engine, "unwanted", (unwanted,))
+            found = engine.execute(
+                "SELECT min(place) AS place FROM ids"
+                " WHERE NOT EXISTS (SELECT 1 FROM unwanted WHERE unwanted.id = ids.id) GROUP BY id"
+            ).fetchnumpy()["place"]
+        return _flags(snapshots, found)
 
     @contextmanager
     def _engine(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -199,17 +228,51 @@ def _load_ids(engine: duckdb.DuckDBPyConnection, table: str, snapshots: Sequence
         )
 
 
-def _without(snapshot: Snapshot, dropped: Positions) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a snapshot but those at some sorted positions."""
+def _load_rows(
+    engine: duckdb.DuckDBPyConnection, table: str, snapshot: Snapshot, kept: Flags, *, described: bool
+) -> None:
+    """Load ids and positions of the flagged rows, with ids of their other cells where rows have any."""
+    engine.execute(f"CREATE TABLE {table} (id BLOB, content BLOB, place BIGINT)")
     start = 0
     for batch in snapshot.batches():
-        low, high = np.searchsorted(dropped, [start, start + batch.num_rows])
-        if low == high:
+        content = content_ids(batch) if described else pa.repeat(b"", batch.num_rows)
+        places = pa.array(np.arange(start, start + batch.num_rows))
+        rows = pa.table({"id": batch.column(ROW_ID_COLUMN), "content": content, "place": places})
+        engine.register("part", rows.filter(pa.array(kept[start : start + batch.num_rows])))
+        engine.execute(f"INSERT INTO {table} SELECT * FROM part")  # noqa: S608 - names of ours
+        engine.unregister("part")
+        start += batch.num_rows
+
+
+def _flags(snapshots: Sequence[Snapshot], places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Flags, ...]:
+    """Return a flag per row of each snapshot, set at some places."""
+    flags = tuple(np.zeros(snapshot.rows, dtype=bool) for snapshot in snapshots)
+    places = np.asarray(places, dtype=np.int64)
+    for number, kept in enumerate(flags):
+        start = _start(number)
+        kept[places[(places >= start) & (places < start + _PLACES)] - start] = True
+    return flags
+
+
+def _identities(snapshots: Sequence[Snapshot]) -> pa.Schema:
+    """Return every identifier column that any of the snapshots has."""
+    fields = {field.name: field for each in snapshots for field in each.schema}
+    return pa.schema(field for name, field in fields.items() if name not in NOT_IDENTITY)
+
+
+def _all(snapshot: Snapshot) -> Flags:
+    return np.ones(snapshot.rows, dtype=bool)
+
+
+def _only(snapshot: Snapshot, kept: Flags) -> Iterator[pa.RecordBatch]:
+    """Yield the flagged rows of a snapshot."""
+    start = 0
+    for batch in snapshot.batches():
+        flags = kept[start : start + batch.num_rows]
+        if flags.all():
             yield batch
-        else:
-            kept = np.ones(batch.num_rows, dtype=bool)
-            kept[dropped[low:high] - start] = False
-            yield batch.filter(pa.array(kept))
+        elif flags.any():
+            yield batch.filter(pa.array(flags))
         start += batch.num_rows
 
 

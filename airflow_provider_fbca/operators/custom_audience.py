@@ -160,12 +160,16 @@ class FacebookRemoveUsersOperator(UsersOperator):
 class FacebookRefreshAudienceOperator(UsersOperator):
     """Makes a custom audience equal to the rows of its source.
 
-    What earlier tasks sent is known from the ledger, checked against the manifests that they left in XCom. With
-    ``delete_insert`` all of it is removed and then every row of the source is added, so the audience is briefly small.
-    The new rows are stored and marked as possibly sent before the first request: after a failure at any point the next
-    successful refresh removes whatever was sent. A retry reads the source again and begins a new entry.
+    What earlier tasks sent is known from the ledger, checked against the manifests that they left in XCom. Removals
+    come before additions: Meta removes a person, not a row. The new rows are stored and marked as possibly sent before
+    the first request: after a failure at any point the next successful refresh removes whatever was sent. A retry reads
+    the source again and begins a new entry.
 
-    :param strategy: ``delete_insert``, the only one so far.
+    :param strategy: ``delete_insert`` (the default) removes all that may be in the audience and then adds every row of
+        the source, so the audience is briefly small. ``delta`` removes the rows that the source no longer has and adds
+        those that are new, changed, or share an identifier with a removed one; nothing is sent where nothing changed.
+    :param resend_all_days: ``delta`` sends every row again once the last time is this many days ago, 7 by default: it
+        reaches people who joined Meta since. 0 for always.
     :param previous_upload: an earlier manifest of this audience, usually the output of an upload task: the ledger must
         know its entries. By default the manifests of this task's earlier runs are looked up.
     :param max_removals: most rows that may leave for good; by default any number.
@@ -184,6 +188,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         self,
         *,
         strategy: Strategy = "delete_insert",
+        resend_all_days: float = 7,
         previous_upload: Mapping[str, Any] | None = None,
         max_removals: int | None = None,
         max_removal_ratio: float | None = None,
@@ -192,6 +197,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.strategy = strategy
+        self.resend_all_days = resend_all_days
         self.previous_upload = previous_upload
         self.max_removals = max_removals
         self.max_removal_ratio = max_removal_ratio
@@ -214,6 +220,8 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         super().check_options()
         if self.strategy not in STRATEGIES:
             raise OptionsError(f"strategy is {self.strategy!r}.", remedy=f"Give one of: {', '.join(STRATEGIES)}.")
+        if not self.resend_all_days >= 0:
+            raise OptionsError(f"resend_all_days is {self.resend_all_days}.", remedy="Give a number of days, or 0.")
 
     @fails_fast
     def execute(self, context: Context) -> dict[str, Any]:
@@ -222,7 +230,14 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         with self.audience_run(context) as run:
             run.refuse_unknown_entries()
             refuse_strangers(run.audience.id, began_empty=run.began_empty)
-            exposure = run.exposure()
+            exposure = run.exposure(resend_all_days=self.resend_all_days)
             users = run.read_users()
-            plan = run.plan_refresh(users, exposure)
-            return run.carry_out(plan, users, kind="refresh", strategy=self.strategy, supersedes=run.outstanding_ids)
+            plan, again = run.plan_refresh(users, exposure, strategy=self.strategy)
+            return run.carry_out(
+                plan,
+                users,
+                kind="refresh",
+                strategy=self.strategy,
+                supersedes=run.outstanding_ids,
+                again=again,
+            )

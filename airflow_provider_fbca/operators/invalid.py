@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_fbca.sync import Plan, Sent
+    from airflow_provider_fbca.sync import Sent
 
 _MOST = 20
 _ENTRY_FILE = ".rows.parquet"
 
 
-def invalid_rows(plan: Plan, sent: Sent, entry_id: str) -> list[str]:
+def invalid_rows(sent: Sent, entry_id: str) -> list[str]:
     """Give a phrase for each snapshot that has rows among Meta's samples; none where Meta shows no sample.
 
-    :param plan: that was carried out.
-    :param sent: what came of it.
+    :param sent: what came of a plan.
     :param entry_id: of the ledger entry that it wrote.
     :returns: phrases of row numbers, counted from 1, 20 at most.
     """
-    halves = (("added", plan.additions, sent.added), ("removed", plan.removals, sent.removed))
     found = [
-        (f"{done} from the snapshot of ledger entry {_entry_of(file, entry_id)}", row)
-        for done, rows, totals in halves
-        if rows and totals
-        for file, row in rows.locate(totals.invalid_rows)
+        (f"{part.done} from the snapshot of ledger entry {_entry_of(file, entry_id)}", row)
+        for part in sorted(sent.parts, key=attrgetter("done"))
+        for file, row in part.rows.locate(part.totals.invalid_rows)
     ]
     phrases = [
         f"sampled rows {done} (numbers from 1): {', '.join(f'{row:,}' for _, row in group)}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.ledger import SettledMarker, utc_now
 
 if TYPE_CHECKING:
     from airflow_provider_fbca.ledger import OpenEntry, OpenMarker
+    from airflow_provider_fbca.operators.refresh import AddedAgain
     from airflow_provider_fbca.sync import Plan, Sent
 
 
@@ -20,6 +21,7 @@ class EntryJournal:
     :param marker: to open it with.
     :param plan: that is carried out, for the counts of the settled marker.
     :param supersedes: ids of the entries that are retired when it is settled.
+    :param again: of a refresh, what the next one must know to tell who is surely in.
     :param settled_at: when it was settled, UTC, ISO 8601; empty before.
     """
 
@@ -27,6 +29,7 @@ class EntryJournal:
     marker: OpenMarker
     plan: Plan
     supersedes: tuple[str, ...]
+    again: AddedAgain | None = None
     settled_at: str = field(default="", init=False)
 
     def open(self) -> None:
@@ -47,4 +50,13 @@ class EntryJournal:
             "received": sent.received,
             "invalid": sent.invalid,
         }
-        self.entry.settle(SettledMarker(self.supersedes, self.settled_at, totals))
+        marker = SettledMarker(self.supersedes, self.settled_at, totals)
+        if self.again:
+            marker = replace(
+                marker,
+                again=int(self.again.rows.sum()),
+                again_digest=self.entry.again_digest,
+                # Counted from before the first of them was sent.
+                sent_all_at=self.again.sent_all_at or self.marker.opened_at,
+            )
+        self.entry.settle(marker)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_fbca.compat import conf
 from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError, StoppedError
-from airflow_provider_fbca.ledger import AudienceLedger, OpenMarker, RowSets, Snapshot, WorkDir, utc_now
+from airflow_provider_fbca.ledger import (
+    AudienceLedger,
+    OpenMarker,
+    RowSets,
+    Snapshot,
+    WorkDir,
+    doubt_about,
+    utc_now,
+    write_again,
+)
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.invalid import invalid_rows
 from airflow_provider_fbca.operators.journal import EntryJournal
@@ -24,8 +34,9 @@ from airflow_provider_fbca.operators.manifest import (
     refuse_unknown,
 )
 from airflow_provider_fbca.operators.progress import Progress
+from airflow_provider_fbca.operators.refresh import Exposure, Sure, delete_insert, delta
 from airflow_provider_fbca.operators.users import read_users
-from airflow_provider_fbca.sync import carry_out, plan_refresh
+from airflow_provider_fbca.sync import carry_out
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,37 +47,16 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.identity import PrepareReport
     from airflow_provider_fbca.ledger import Entry, History, Kind
     from airflow_provider_fbca.operators.base import UsersOperator
+    from airflow_provider_fbca.operators.refresh import AddedAgain
     from airflow_provider_fbca.operators.rejects import RejectsPlace
-    from airflow_provider_fbca.sync import Plan
+    from airflow_provider_fbca.sync import Plan, Strategy
     from airflow_provider_fbca.warehouse import UserSource
 
 
 _LOCAL = {"", "file", "local"}
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """The rows that may be in the audience.
-
-    :param known: the entries that hold them, each with its snapshot.
-    """
-
-    known: tuple[tuple[Entry, Snapshot], ...]
-
-    @property
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """The rows of every entry."""
-        return tuple(snapshot for _, snapshot in self.known)
-
-    @property
-    def finished(self) -> tuple[Snapshot, ...]:
-        """The rows of the entries whose runs came to their end."""
-        return tuple(snapshot for entry, snapshot in self.known if entry.settled)
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether a run that died, or is still at work, has left some."""
-        return len(self.finished) < len(self.known)
+#: Between two looks whether the task was told to stop.
+_LOOK_SECONDS = 0.5
+_PLANS = {"delta": delta, "delete_insert": delete_insert}
 
 
 class AudienceRun:
@@ -154,8 +144,11 @@ class AudienceRun:
         unknown = {*self.history.missing, *self.history.unknown_of(tuple(named))}
         refuse_unknown(unknown, named, self._ledger.uri)
 
-    def exposure(self) -> Exposure:
-        """Fetch the rows that may be in the audience (rule L4)."""
+    def exposure(self, *, resend_all_days: float) -> Exposure:
+        """Fetch the rows that may be in the audience (rule L4), and tell which surely are (rule L6).
+
+        :param resend_all_days: how long a row counts as surely in after all were sent.
+        """
         entries = self.history.exposure
         unfinished = [entry.id for entry in entries if not entry.settled]
         self._log.info(
@@ -164,30 +157,35 @@ class AudienceRun:
             len(entries),
             f"; runs that did not finish left {', '.join(unfinished)}" if unfinished else "",
         )
-        return Exposure(tuple((entry, self._ledger.fetch(entry, self._workdir)) for entry in entries))
+        known = tuple((entry, self._ledger.fetch(entry, self._workdir)) for entry in entries)
+        return Exposure(known, self._sure(known, resend_all_days))
 
-    def plan_refresh(self, users: Snapshot, exposure: Exposure) -> Plan:
+    def plan_refresh(
+        self, users: Snapshot, exposure: Exposure, *, strategy: Strategy
+    ) -> tuple[Plan, AddedAgain | None]:
         """Plan to make the audience equal to some users.
 
         :param users: distinct rows.
+        :returns: the plan, and what the next refresh must know of it; None where nobody will count as surely in.
         """
-        leaving = self.sets.count_leaving(exposure.snapshots, users)
-        unfinished = leaving - self.sets.count_leaving(exposure.finished, users) if exposure.is_unfinished else 0
-        return plan_refresh(
-            self.sets.all_of(users),
-            exposure=self.sets.union(exposure.snapshots),
-            leaving=leaving,
-            leaving_unfinished=unfinished,
-        )
+        return _PLANS[strategy](self.sets, users, exposure)
 
     def carry_out(
-        self, plan: Plan, users: Snapshot, *, kind: Kind, strategy: str | None = None, supersedes: tuple[str, ...] = ()
+        self,
+        plan: Plan,
+        users: Snapshot,
+        *,
+        kind: Kind,
+        strategy: str | None = None,
+        supersedes: tuple[str, ...] = (),
+        again: AddedAgain | None = None,
     ) -> dict[str, Any]:
         """Guard the plan, write it down, send it, and leave the manifest.
 
         :param plan: from the users and, for a refresh, the exposure.
         :param users: the snapshot to store as the entry's.
         :param supersedes: ids of the entries that are retired when the plan is done.
+        :param again: of a refresh, what the next one must know to tell who is surely in.
         :returns: the manifest; with ``plan_only`` a report, and nothing is stored or sent.
         """
         assert self._report is not None  # noqa: S101 - read_users came first
@@ -197,9 +195,10 @@ class AudienceRun:
             self._log.info("plan_only: nothing is stored or sent.")
             return plan_report(self.audience.id, plan, self._report)
         payload_extra = self._hook.payload_extra(plan.keys)
-        entry = self._ledger.begin(users)
+        places = write_again(self._workdir.file("again.parquet"), again.rows) if again else None
+        entry = self._ledger.begin(users, places)
         marker = self._marker(users, entry.digest, kind, strategy)
-        journal = EntryJournal(entry, marker, plan, supersedes)
+        journal = EntryJournal(entry, marker, plan, supersedes, again)
         progress = Progress(self._log, plan.removed + plan.added)
         sender = self._hook.sender(
             self.audience.id,
@@ -209,6 +208,7 @@ class AudienceRun:
             on_batch=lambda ack: progress.batch(ack.rows),
             before_request=self._go_on,
             payload_extra=payload_extra,
+            sleep=self._pause,
         )
         sent = carry_out(plan, journal=journal, sender=sender)
         self._log.info(
@@ -219,7 +219,7 @@ class AudienceRun:
             f"{sent.invalid:,}",
         )
         if sent.invalid:
-            rows = "; ".join(invalid_rows(plan, sent, entry.id))
+            rows = "; ".join(invalid_rows(sent, entry.id))
             self._log.warning(
                 "Meta calls %s entries invalid; they are in nobody's audience%s.",
                 f"{sent.invalid:,}",
@@ -252,6 +252,32 @@ class AudienceRun:
         """Refuse to, once the task was told to stop."""
         if self._stopped.is_set():
             raise StoppedError("The task was told to stop.", remedy="Run it again: the ledger knows what was sent.")
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer once the task was told to stop.
+
+        Looks now and then instead of waiting for the event: a signal handler that sets it could wait for us in turn.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._go_on()
+            time.sleep(min(left, _LOOK_SECONDS))
+        self._go_on()
+
+    def _sure(self, known: tuple[tuple[Entry, Snapshot], ...], resend_all_days: float) -> Sure | None:
+        doubt = doubt_about(
+            self.history,
+            retention_days=self.audience.retention_days,
+            resend_all_days=resend_all_days,
+            now=datetime.now(UTC),
+        )
+        doubtful = None if doubt else self._ledger.fetch_again(known[-1][0], self._workdir)
+        if doubtful is None:
+            doubt = doubt or "what the ledger holds of the last refresh is not whole"
+            self._log.info("Nobody is surely in the audience: %s.", doubt)
+            return None
+        entry, snapshot = known[-1]
+        return Sure(snapshot, doubtful, entry.settled.sent_all_at if entry.settled else None)
 
     def _named_by_xcom(self) -> dict[str, str]:
         """Return the entries that earlier runs' manifests name, in whatever order or form XCom gives them."""

@@ -10,9 +10,11 @@ from airflow_provider_fbca.sync.execute import Sent, carry_out
 from airflow_provider_fbca.sync.guards import Guards
 from airflow_provider_fbca.sync.plan import (
     STRATEGIES,
+    Fallback,
     Plan,
     Strategy,
-    plan_refresh,
+    plan_delete_insert,
+    plan_delta,
     plan_removal,
     plan_upload,
     refuse_strangers,
@@ -21,6 +23,7 @@ from airflow_provider_fbca.sync.ports import Journal, Rows, Sender, Totals
 
 __all__ = [
     "STRATEGIES",
+    "Fallback",
     "Guards",
     "Journal",
     "Plan",
@@ -30,7 +33,8 @@ __all__ = [
     "Strategy",
     "Totals",
     "carry_out",
-    "plan_refresh",
+    "plan_delete_insert",
+    "plan_delta",
     "plan_removal",
     "plan_upload",
     "refuse_strangers",

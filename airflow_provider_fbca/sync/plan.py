@@ -10,9 +10,21 @@ from airflow_provider_fbca.exceptions import StrangersError
 if TYPE_CHECKING:
     from airflow_provider_fbca.sync.ports import Rows
 
-Strategy = Literal["delete_insert"]
+Strategy = Literal["delta", "delete_insert"]
 
-STRATEGIES: Final[tuple[Strategy, ...]] = ("delete_insert",)
+STRATEGIES: Final[tuple[Strategy, ...]] = ("delta", "delete_insert")
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """What to add around removals that Meta refuses since too few people would remain (rule S5).
+
+    :param before: rows to add before they are tried again.
+    :param after: rows to add after them, since they may take these out; None where there are none.
+    """
+
+    before: Rows
+    after: Rows | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,8 @@ class Plan:
     :param present: rows that may be in the audience now.
     :param leaving: rows that may be in it now and will not be afterwards.
     :param leaving_unfinished: how many of these only runs that did not finish had begun to add.
+    :param fallback: what to do where Meta refuses the removals; None where that is an error.
+    :param if_refused: what a person can do then.
     """
 
     removals: Rows | None
@@ -33,6 +47,8 @@ class Plan:
     present: int
     leaving: int
     leaving_unfinished: int = 0
+    fallback: Fallback | None = None
+    if_refused: str = "Add people first, or remove fewer."
 
     @property
     def removed(self) -> int:
@@ -73,8 +89,8 @@ def plan_removal(users: Rows) -> Plan:
     return Plan(_some(users), None, members=0, present=0, leaving=users.count)
 
 
-def plan_refresh(users: Rows, *, exposure: Rows | None, leaving: int, leaving_unfinished: int = 0) -> Plan:
-    """Make the audience equal to some users by ``delete_insert``: remove all that may be in it, then add them all.
+def plan_delete_insert(users: Rows, *, exposure: Rows | None, leaving: int, leaving_unfinished: int = 0) -> Plan:
+    """Make the audience equal to some users: remove all that may be in it, then add them all.
 
     Every row is added again after the last removal, so that nobody who shares an identifier with a removed row is
     missing at the end (rules S1 and S3).
@@ -93,6 +109,33 @@ def plan_refresh(users: Rows, *, exposure: Rows | None, leaving: int, leaving_un
         present=present,
         leaving=leaving,
         leaving_unfinished=leaving_unfinished,
+        if_refused='Use strategy="delta", which adds the new people first where Meta refuses that.',
+    )
+
+
+def plan_delta(
+    users: Rows, *, removals: Rows | None, additions: Rows, again: Rows, present: int, leaving_unfinished: int = 0
+) -> Plan:
+    """Make the audience equal to some users by what changed: remove who leaves, then add who is not surely in.
+
+    :param users: distinct rows that the audience shall hold.
+    :param removals: distinct rows that may be in it and are not among the users, as identifiers only.
+    :param additions: those of the users that are not surely in, and all of ``again``.
+    :param again: those of the users that share a person with a removed row (rule S3).
+    :param present: how many rows may be in it.
+    :param leaving_unfinished: how many of the removals only runs that did not finish had begun to add.
+    """
+    leaving = _some(removals) if removals else None
+    return Plan(
+        leaving,
+        _some(additions),
+        members=users.count,
+        present=present,
+        leaving=leaving.count if leaving else 0,
+        leaving_unfinished=leaving_unfinished,
+        fallback=Fallback(users, _some(again)) if users.count else None,
+        if_refused="Meta keeps more people in this audience than the source gives: let it give more, or refresh a new "
+        "audience and delete this one.",
     )
 
 

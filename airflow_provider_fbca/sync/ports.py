@@ -59,7 +59,13 @@ class Sender(Protocol):
         """Add people."""
 
     def remove(self, rows: Iterable[pa.RecordBatch], *, total: int) -> Totals:
-        """Remove people."""
+        """Remove people.
+
+        :raises GraphRemovalRefusedError: too few would remain; tells how many rows were acknowledged before.
+        """
+
+    def wait_out_flights(self) -> None:
+        """Wait until no request whose outcome is unknown can still land."""
 
 
 class Journal(Protocol):

@@ -14,6 +14,7 @@ from graph_wire import AUDIENCE, OddServer, Reply, Seen, digest, people, refused
 
 from airflow_provider_fbca.exceptions import (
     GraphBusyError,
+    GraphError,
     GraphPermissionError,
     GraphRemovalRefusedError,
     GraphRetryableError,
@@ -581,3 +582,50 @@ def test_whatever_the_line_does_a_success_means_that_exactly_the_rows_are_in(
     sandbox.advance(10)
     in_audience = {row["EXTERN_ID"] for row in sandbox.members(audience_id)}
     assert in_audience == {f"c{number}" for number in range(5000, 5000 + replaced)}
+
+
+class TestFlights:
+    """Rule L9: what comes next waits for requests without an answer."""
+
+    def test_nobody_waits_where_all_was_answered(self, sandbox: Any, api: GraphApi) -> None:
+        slept: list[float] = []
+        upload = uploader(api, sandbox.create_audience(), sleep=slept.append)
+        upload.add(people(10), total=10)
+        upload.wait_out_flights()
+        assert slept == []
+
+    @pytest.mark.parametrize("later", [0.0, 15.0, 39.0])
+    def test_the_longest_flight_counts_from_when_the_answer_was_given_up(
+        self, sandbox: Any, api: GraphApi, later: float
+    ) -> None:
+        slept: list[float] = []
+        past = Clock()
+        upload = uploader(api, sandbox.create_audience(), sleep=slept.append, clock=past)
+        sandbox.fault("drop", operation="add_users", when="after")
+        upload.add(people(10), total=10)
+        assert api.longest_flight == 40
+        assert api.unknown_since is not None
+        past.now = api.unknown_since + later
+        upload.wait_out_flights()
+        assert slept == pytest.approx([40 - later])
+        past.now = api.unknown_since + 40
+        upload.wait_out_flights()
+        assert len(slept) == 1
+
+    def test_a_wait_may_be_ended(self, sandbox: Any, api: GraphApi) -> None:
+        def stop(_seconds: float) -> None:
+            raise InterruptedError
+
+        upload = uploader(api, sandbox.create_audience(), sleep=stop)
+        sandbox.fault("drop", operation="remove_users", when="after")
+        upload.remove(people(10), total=10)
+        with pytest.raises(InterruptedError):
+            upload.wait_out_flights()
+
+
+def test_an_error_tells_how_many_rows_were_acknowledged_before(sandbox: Any, api: GraphApi) -> None:
+    audience_id = sandbox.create_audience()
+    sandbox.fault("graph", operation="add_users", nth=3, code=100, is_transient=False, status=400)
+    with pytest.raises(GraphError) as caught:
+        uploader(api, audience_id, max_concurrency=1).add(people(450), total=450)
+    assert caught.value.acknowledged == 200

@@ -10,7 +10,7 @@ import pyarrow as pa
 from airflow_provider_fbca.ledger import OpenMarker, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 AUDIENCE = "120210000000000001"
 PLAIN = {"EXTERN_ID", "MADID"}
@@ -37,6 +37,11 @@ def batch_of(rows: list[dict[str, Any]], keys: list[str]) -> pa.RecordBatch:
 
 def table_of(batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
     return [row for batch in batches for row in batch.to_pylist()]
+
+
+def stored_keys(batches: Iterable[pa.RecordBatch]) -> list[str]:
+    """Rows in no order, for comparison."""
+    return sorted(repr(sorted(row.items())) for batch in batches for row in batch.to_pylist())
 
 
 def marker_of(**changes: Any) -> OpenMarker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from ledger_rows import marker_of
@@ -32,6 +33,15 @@ def test_an_open_marker_comes_back_as_it_was(fields):
 
 def test_a_settled_marker_comes_back_as_it_was():
     assert SettledMarker.from_json(SETTLED.to_json()) == SETTLED
+    whole = replace(SETTLED, again=2, again_digest="sha256:00", sent_all_at="2026-01-01T00:00:00+00:00")
+    assert SettledMarker.from_json(whole.to_json()) == whole
+
+
+@pytest.mark.parametrize("field", ["again", "again_digest", "sent_all_at"])
+@pytest.mark.parametrize("value", [None, -1, True, [], 1.5])
+def test_a_settled_marker_may_not_tell_who_is_surely_in(field, value):
+    assert getattr(SettledMarker.from_json(changed(SETTLED, **{field: value})), field) is None
+    assert getattr(SettledMarker.from_json(without(SETTLED, field)), field) is None
 
 
 def test_fields_that_a_later_version_adds_are_ignored():

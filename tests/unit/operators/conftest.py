@@ -35,6 +35,22 @@ def sandbox(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return _sandbox
 
 
+@pytest.fixture(autouse=True)
+def waits(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Lets a task's waits for lost requests pass at once, on the sandbox's clock too, and gives their seconds."""
+    from airflow_provider_fbca.operators.run import AudienceRun
+
+    waited: list[float] = []
+
+    def pause(self: AudienceRun, seconds: float) -> None:
+        self._go_on()
+        waited.append(seconds)
+        _sandbox.advance(seconds)
+
+    monkeypatch.setattr(AudienceRun, "_pause", pause)
+    return waited
+
+
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not pause between its tries."""

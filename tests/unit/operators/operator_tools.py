@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from typing import Any
 
 import pyarrow as pa
 
+from airflow_provider_fbca.graph.api import GraphApi
+from airflow_provider_fbca.ledger.store import Store
 from airflow_provider_fbca.operators.custom_audience import (
     FacebookRefreshAudienceOperator,
     FacebookRemoveUsersOperator,
@@ -60,3 +64,44 @@ def traces_of(person: str) -> list[str]:
         repr(digest)[2:-1],
         str(digest[:16].hex()),
     ]
+
+
+def kill_at(place: str, nth: int) -> None:
+    """Make this process die by SIGKILL at its nth request to send people, or its nth write to the ledger."""
+    count = 0
+
+    def dying(function, when):
+        def call(*args, **options):
+            nonlocal count
+            count += 1
+            if count == nth and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*args, **options)
+            if count == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    what, when = place.split()
+    if what == "request":
+        GraphApi.send = dying(GraphApi.send, when)
+    else:
+        for verb in ("put", "create", "delete"):
+            setattr(Store, verb, dying(getattr(Store, verb), when))
+
+
+def killed(place: str, nth: int, work) -> bool:
+    """Do something in a child that is killed on the way; tells whether it was, or came to its end before."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(60)
+            kill_at(place, nth)
+            work()
+        except BaseException:  # noqa: BLE001 - the child must not go on as a test
+            os._exit(1)
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended in {0, -signal.SIGKILL}
+    return ended < 0

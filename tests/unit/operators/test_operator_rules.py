@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 
 import pyarrow as pa
 import pytest
 from airflow.sdk import ObjectStoragePath
-from operator_tools import digests, emails, sha
+from operator_tools import digests, emails, killed, sha
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import FbcaError, LedgerPlaceError
@@ -219,63 +218,26 @@ def test_l4_runs_that_fail_one_after_another_add_up(run, sandbox, members, histo
     assert members() == digests("z")
 
 
-def kill_at(place: str, nth: int) -> None:
-    """Make this process die by SIGKILL at its nth request to send people, or its nth write to the ledger."""
-    count = 0
-
-    def dying(function, when):
-        def call(*args, **options):
-            nonlocal count
-            count += 1
-            if count == nth and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*args, **options)
-            if count == nth:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return call
-
-    what, when = place.split()
-    if what == "request":
-        GraphApi.send = dying(GraphApi.send, when)
-    else:
-        for verb in ("put", "create", "delete"):
-            setattr(Store, verb, dying(getattr(Store, verb), when))
-
-
-def killed(place: str, nth: int, work) -> bool:
-    """Do something in a child that is killed on the way; tells whether it was, or came to its end before."""
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.alarm(60)
-            kill_at(place, nth)
-            work()
-        except BaseException:  # noqa: BLE001 - the child must not go on as a test
-            os._exit(1)
-        os._exit(0)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert ended in {0, -signal.SIGKILL}
-    return ended < 0
-
-
 @pytest.mark.parametrize("place", ["request before", "request after", "write before", "write after"])
-@pytest.mark.parametrize("kind", ["upload", "refresh"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("upload", {}), ("refresh", {"strategy": "delete_insert"}), ("refresh", {"strategy": "delta"})],
+    ids=["upload", "delete_insert", "delta"],
+)
 def test_l4_a_kill_at_any_request_or_write_is_made_good_by_the_next_refresh(
-    run, members, history, ledger_folder, audience, kind, place
+    run, members, history, ledger_folder, audience, kind, options, place
 ):
     run("refresh", emails(*OLD), **SMALL)
     nth, steps = 1, []
-    while killed(place, nth, lambda: run(kind, emails(*NEW), **SMALL)):
+    while killed(place, nth, lambda: run(kind, emails(*NEW), **SMALL, **options)):
         assert everyone_is_known(members, history, ledger_folder, audience)
         assert not [path for path in ledger_folder.rglob("*.json") if not path.stat().st_size]
         steps.append(len(history().exposure))
-        run("refresh", emails(*OLD), **SMALL)
+        run("refresh", emails(*OLD), **SMALL, **(options if kind == "refresh" else {}))
         assert members() == digests(*OLD)
         assert len(history().exposure) == 1
         nth += 1
-    requests, sessions = (3, 1) if kind == "upload" else (6, 2)
+    requests, sessions = (3, 1) if kind == "upload" else (4 if options["strategy"] == "delta" else 6, 2)
     writes = 1 + 1 + sessions + 1 + (1 if kind == "refresh" else 0)  # rows, open, sessions, settled, deletion
     assert len(steps) == (requests if place.startswith("request") else writes)
     run("refresh", emails(*OTHER), **SMALL)

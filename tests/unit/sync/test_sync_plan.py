@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_fbca.exceptions import GuardError, OptionsError, StrangersError
+from airflow_provider_fbca.exceptions import (
+    GraphRemovalRefusedError,
+    GuardError,
+    OptionsError,
+    StrangersError,
+)
 from airflow_provider_fbca.sync import (
     Guards,
     Plan,
     carry_out,
-    plan_refresh,
+    plan_delete_insert,
+    plan_delta,
     plan_removal,
     plan_upload,
     refuse_strangers,
@@ -51,23 +57,27 @@ class Spy:
         self._call("add", list(rows), total)
         return SimpleNamespace(requests=2, received=7, invalid=1, session_ids=(3, 4))
 
+    def wait_out_flights(self):
+        self._call("wait")
+
     def remove(self, rows, *, total):
         self._call("remove", list(rows), total)
         return SimpleNamespace(requests=1, received=5, invalid=2, session_ids=(1,))
 
 
-REFRESH = plan_refresh(FakeRows(7, "new"), exposure=FakeRows(5, "old"), leaving=2)
+REFRESH = plan_delete_insert(FakeRows(7, "new"), exposure=FakeRows(5, "old"), leaving=2)
 
 
 def names(spy):
-    return [call[0] for call in spy.calls]
+    return [call[0] for call in spy.calls if call[0] != "wait"]
 
 
 def test_open_comes_before_removals_and_these_before_additions_and_settling_is_last():
     spy = Spy()
     sent = carry_out(REFRESH, journal=spy, sender=spy)
     assert spy.calls == [
-        ("open",), ("remove", ["old of 5"], 5), ("add", ["new of 7"], 7), ("settle", 12, (1, 3, 4)),
+        ("open",), ("remove", ["old of 5"], 5), ("wait",), ("add", ["new of 7"], 7), ("wait",),
+        ("settle", 12, (1, 3, 4)),
     ]  # fmt: skip
     assert (sent.requests, sent.received, sent.invalid, sent.session_ids) == (3, 12, 3, (1, 3, 4))
 
@@ -91,9 +101,9 @@ def test_nothing_follows_a_failure_and_least_of_all_settling(fails_at, done):
         (plan_upload(FakeRows(0)), ["open", "settle"]),
         (plan_removal(FakeRows(1)), ["open", "remove", "settle"]),
         (plan_removal(FakeRows(0)), ["open", "settle"]),
-        (plan_refresh(FakeRows(1), exposure=None, leaving=0), ["open", "add", "settle"]),
-        (plan_refresh(FakeRows(1), exposure=FakeRows(0), leaving=0), ["open", "add", "settle"]),
-        (plan_refresh(FakeRows(0), exposure=FakeRows(2), leaving=2), ["open", "remove", "settle"]),
+        (plan_delete_insert(FakeRows(1), exposure=None, leaving=0), ["open", "add", "settle"]),
+        (plan_delete_insert(FakeRows(1), exposure=FakeRows(0), leaving=0), ["open", "add", "settle"]),
+        (plan_delete_insert(FakeRows(0), exposure=FakeRows(2), leaving=2), ["open", "remove", "settle"]),
     ],
 )
 def test_a_half_without_rows_sends_no_request(plan, done):
@@ -107,6 +117,104 @@ def test_a_refresh_removes_the_whole_exposure_and_adds_everybody():
     assert (
         REFRESH.describe() == "remove 5 rows (2 of them for good), then add 7; 5 may be in the audience now, 7 will be"
     )
+
+
+# -- delta -----------------------------------------------------------------------------------------------------------
+
+
+def delta(users=7, removals=2, additions=3, again=1, present=6):
+    return plan_delta(
+        FakeRows(users, "everyone"),
+        removals=FakeRows(removals, "gone") if removals is not None else None,
+        additions=FakeRows(additions, "new"),
+        again=FakeRows(again, "again"),
+        present=present,
+    )
+
+
+@dataclass
+class Refusing(Spy):
+    """Meta, refusing the first removals."""
+
+    refusals: int = 1
+    removed_before: int = 1
+
+    def remove(self, rows, *, total):
+        answer = super().remove(rows, total=total)
+        if self.refusals:
+            self.refusals -= 1
+            error = GraphRemovalRefusedError("Refused", code=200, subcode=1870047)
+            error.acknowledged = self.removed_before
+            raise error
+        return answer
+
+
+def test_a_delta_removes_who_leaves_and_adds_who_is_not_surely_in():
+    plan, spy = delta(), Spy()
+    assert (plan.removed, plan.added, plan.members, plan.present, plan.leaving) == (2, 3, 7, 6, 2)
+    carry_out(plan, journal=spy, sender=spy)
+    assert spy.calls == [
+        ("open",), ("remove", ["gone of 2"], 2), ("wait",), ("add", ["new of 3"], 3), ("wait",),
+        ("settle", 12, (1, 3, 4)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("removals", [0, None])
+def test_a_delta_without_a_change_sends_nothing_and_settles(removals):
+    spy = Spy()
+    carry_out(delta(removals=removals, additions=0, again=0), journal=spy, sender=spy)
+    assert spy.calls == [("open",), ("settle", 0, ())]
+
+
+def test_l9_nothing_follows_a_wait_that_ends_early():
+    spy = Spy("wait")
+    with pytest.raises(ConnectionError):
+        carry_out(delta(), journal=spy, sender=spy)
+    assert names(spy) == ["open", "remove"]
+
+
+def test_s5_a_delta_that_is_refused_adds_everybody_first_and_those_who_share_again():
+    spy = Refusing()
+    sent = carry_out(delta(), journal=spy, sender=spy)
+    assert spy.calls == [
+        ("open",), ("remove", ["gone of 2"], 2), ("wait",), ("add", ["everyone of 7"], 7), ("wait",),
+        ("remove", ["gone of 2"], 2), ("wait",), ("add", ["again of 1"], 1), ("wait",),
+        ("settle", 19, (3, 4, 1, 3, 4)),
+    ]  # fmt: skip
+    assert sent.requests == 5
+
+
+def test_s5_where_nobody_shares_nobody_is_added_again():
+    spy = Refusing()
+    carry_out(delta(again=0), journal=spy, sender=spy)
+    assert names(spy) == ["open", "remove", "add", "remove", "settle"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "refusals", "done", "told"),
+    [
+        (
+            delta(),
+            2,
+            ["open", "remove", "add", "remove"],
+            ["1 of 2 rows", "all 7 rows of", "a new audience"],
+        ),
+        (delta(users=0, additions=0, again=0), 1, ["open", "remove"], ["1 of 2 rows", "nothing was added"]),
+        (REFRESH, 1, ["open", "remove"], ["1 of 5 rows", "nothing was added", 'strategy="delta"']),
+        (plan_removal(FakeRows(3)), 1, ["open", "remove"], ["1 of 3 rows", "remove fewer"]),
+    ],
+    ids=["delta", "delta that empties", "delete_insert", "removal"],
+)
+def test_s5_still_refused_the_error_tells_what_was_done_and_the_way_out(plan, refusals, done, told):
+    spy = Refusing(refusals=refusals)
+    with pytest.raises(GraphRemovalRefusedError) as caught:
+        carry_out(plan, journal=spy, sender=spy)
+    assert names(spy) == done
+    assert [part for part in told if part not in str(caught.value)] == []
+    assert (caught.value.code, caught.value.subcode, caught.value.permanent) == (200, 1870047, True)
+
+
+# -- strangers -------------------------------------------------------------------------------------------------------
 
 
 def test_strangers_are_refused_and_nobody_else():
