@@ -64,7 +64,8 @@ class Snapshot:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in their stored order, row ids included, a row group's worth in memory at a time."""
         with pq.ParquetFile(self.path) as file:
-            yield from file.iter_batches(batch_size=_GROUP_ROWS)
+            # Some versions of Arrow fail on a file without a row group.
+            yield from file.iter_batches(batch_size=_GROUP_ROWS) if self.rows else ()
 
 
 def digest_of(path: Path) -> str:
