@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,8 @@ _START_SECONDS = 180
 _STOP_SECONDS = 30
 _RUN_SECONDS = 120
 _POLL_SECONDS = 0.3
+_ANSWER_SECONDS = 60
+_BUSY_SECONDS = 60
 T = TypeVar("T")
 
 _ENDED = {"success", "failed"}
@@ -41,8 +44,18 @@ class Airflow:
         self._http.trust_env = False
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Call the REST API and return its JSON."""
-        answer = self._http.request(method, f"{self.url}/api/v2{path}", timeout=30, **options)
+        """Call the REST API and return its JSON.
+
+        Metadata in SQLite has one writer at a time, and Airflow's server answers 500 where the scheduler is quicker:
+        such a call changed nothing, and is made again.
+        """
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            answer = self._http.request(method, f"{self.url}/api/v2{path}", timeout=_ANSWER_SECONDS, **options)
+            busy = answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and "Database error" in answer.text
+            if not busy or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_SECONDS)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
