@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from airflow_provider_fbca.ledger.again import write_again
 from airflow_provider_fbca.ledger.entries import AudienceLedger, Entry, History, OpenEntry, utc_now
-from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, SettledMarker
+from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, ProgressNote, SessionNote, SettledMarker
 from airflow_provider_fbca.ledger.rows import FileRows, RowSets
 from airflow_provider_fbca.ledger.snapshot import Snapshot, SnapshotWriter
 from airflow_provider_fbca.ledger.sure import doubt_about
@@ -23,7 +23,9 @@ __all__ = [
     "Kind",
     "OpenEntry",
     "OpenMarker",
+    "ProgressNote",
     "RowSets",
+    "SessionNote",
     "SettledMarker",
     "Snapshot",
     "SnapshotWriter",

@@ -7,12 +7,12 @@ so that one listing tells all:
     0000000007-9f2c41d0.again.parquet      which of them share a person with a removed row (deleted likewise)
     0000000007-9f2c41d0.open.json          rows of it may be in the audience from here on
     0000000007-9f2c41d0.session-42.json    a session id, noted before its first use
+    0000000007-9f2c41d0.progress-3.json    what was acknowledged so far, while it is under way
     0000000007-9f2c41d0.settled.json       all of it is done
 """
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ import numpy as np
 
 from airflow_provider_fbca.exceptions import LedgerError
 from airflow_provider_fbca.ledger.again import read_again
-from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, SettledMarker
+from airflow_provider_fbca.ledger.markers import OpenMarker, ProgressNote, SessionNote, SettledMarker
 from airflow_provider_fbca.ledger.snapshot import Snapshot, digest_of
 from airflow_provider_fbca.ledger.store import Store
 
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_fbca.ledger.again import Flags
+    from airflow_provider_fbca.ledger.markers import Kind
     from airflow_provider_fbca.ledger.store import StorePath
     from airflow_provider_fbca.ledger.workdir import WorkDir
 
 _ROWS, _AGAIN, _OPEN, _SETTLED, _SESSION = "rows.parquet", "again.parquet", "open.json", "settled.json", "session-"
+_PROGRESS = "progress-"
 #: Files of an entry; whatever else lies in the folder (a note, what a sync tool left) is not the ledger's.
 _FILE = re.compile(
-    r"(?P<id>[0-9]{10,}-[0-9a-f]+)\.(?:(?:rows|again)\.parquet|open\.json|settled\.json|session-[0-9]+\.json)"
+    r"(?P<id>[0-9]{10,}-[0-9a-f]+)\.(?:(?:rows|again)\.parquet|open\.json|settled\.json|(?:session|progress)-[0-9]+\.json)"
 )
 _RESTORE = "Restore the ledger's folder from a backup; without it nobody knows who is in the audience."
 
@@ -98,6 +100,23 @@ class History:
         return tuple(entry for entry in self.outstanding if entry.adds)
 
     @property
+    def accounts_for_all(self) -> bool | None:
+        """Whether nobody can be in the audience whom no entry knows (rule L11); None without an entry.
+
+        So it is where the audience was empty when its first entry was opened, and from when a replace has cleared it or
+        somebody has stated who is in.
+        """
+        cleared = any(
+            entry.opened and entry.settled and (entry.opened.strategy == "replace" or entry.opened.kind == "adopt")
+            for entry in self.entries
+        )
+        return cleared or self.began_empty
+
+    def without(self, entry: Entry) -> History:
+        """Return what the ledger would know without one entry: that of a task which goes on with it."""
+        return History(tuple(each for each in self.entries if each.id != entry.id), self.missing)
+
+    @property
     def began_empty(self) -> bool | None:
         """Whether the audience had never been filled when its first entry was opened; None without an entry.
 
@@ -148,6 +167,31 @@ class AudienceLedger:
             for entry_id in _marked(files)
         )
         return History(entries, _missing(entries))
+
+    def sessions_of(self, entry: Entry) -> tuple[SessionNote, ...]:
+        """Return the sessions that an entry's rows may have been sent in, in no useful order.
+
+        :raises LedgerError: where the store cannot be read.
+        """
+        notes = (SessionNote.from_json(content) for content in self._noted(entry, _SESSION).values())
+        return tuple(note for note in notes if note)
+
+    def progress_of(self, entry: Entry) -> ProgressNote | None:
+        """Return the last note of what was acknowledged of an entry; None where nothing was noted.
+
+        :raises LedgerError: where the store cannot be read.
+        """
+        noted = self._noted(entry, _PROGRESS)
+        whole = ((_number(name), ProgressNote.from_json(content)) for name, content in noted.items())
+        return max(((number, note) for number, note in whole if note), default=(0, None))[1]
+
+    def go_on_with(self, entry: Entry) -> OpenEntry:
+        """Take up an entry that an earlier try has opened and not settled."""
+        assert entry.opened  # noqa: S101 - without its marker nobody knows what to go on with
+        last = max((_number(name) for name in self._noted(entry, _PROGRESS)), default=0)
+        return OpenEntry(
+            self._store, entry.id, entry.opened.digest, again_digest=entry.opened.again_digest, progress=last
+        )
 
     def fetch(self, entry: Entry, workdir: WorkDir) -> Snapshot:
         """Copy the snapshot of an entry into the task's folder and check it.
@@ -206,6 +250,9 @@ class AudienceLedger:
         for name in sorted({_name(entry_id, ending) for entry_id in ids for ending in (_ROWS, _AGAIN)} & present):
             self._store.delete(name)
 
+    def _noted(self, entry: Entry, kind: str) -> dict[str, bytes]:
+        return self._store.read([name for name in self._files() if name.startswith(_name(entry.id, kind))])
+
     def _files(self) -> dict[str, str]:
         """Return the names of the ledger's files, each with the id of its entry."""
         matches = (_FILE.fullmatch(name) for name in self._store.names())
@@ -218,10 +265,14 @@ class OpenEntry:
     :param entry_id: its id.
     :param digest: of its snapshot file.
     :param again_digest: of the file that names the rows added again, None without one.
+    :param progress: number of its last progress note.
     """
 
-    def __init__(self, store: Store, entry_id: str, digest: str, *, again_digest: str | None = None) -> None:
+    def __init__(
+        self, store: Store, entry_id: str, digest: str, *, again_digest: str | None = None, progress: int = 0
+    ) -> None:
         self._store = store
+        self._progress = progress
         self.id = entry_id
         self.digest = digest
         self.again_digest = again_digest
@@ -235,16 +286,26 @@ class OpenEntry:
         """Write the ``open`` marker; only after this may a request be sent (rule L3)."""
         self._store.create(_name(self.id, _OPEN), marker.to_json())
 
-    def new_session(self, kind: Kind) -> int:
+    def new_session(self, kind: Kind, *, replaces: bool = False) -> int:
         """Choose a session id for Meta and note it before it is used.
 
-        :param kind: of the requests that will carry it.
+        :param kind: of the entry.
+        :param replaces: whether it will be a session of ``usersreplace``.
         :returns: a positive integer that JSON carries exactly everywhere (below 2**53).
         """
         session_id = secrets.randbelow(2**53 - 1) + 1
-        note = {"format": FORMAT, "session_id": session_id, "kind": kind, "noted_at": utc_now()}
-        self._store.create(_name(self.id, f"{_SESSION}{session_id}.json"), json.dumps(note).encode() + b"\n")
+        self.note_session(SessionNote(session_id, kind, replaces, utc_now()))
         return session_id
+
+    def note_session(self, note: SessionNote) -> None:
+        """Note a session that requests of this entry carry."""
+        self._store.create(_name(self.id, f"{_SESSION}{note.session_id}.json"), note.to_json())
+
+    def note_progress(self, note: ProgressNote) -> None:
+        """Note what was acknowledged so far, in place of the note before."""
+        self._progress += 1
+        self._store.create(_name(self.id, f"{_PROGRESS}{self._progress}.json"), note.to_json())
+        self._store.delete(_name(self.id, f"{_PROGRESS}{self._progress - 1}.json"))
 
     def settle(self, marker: SettledMarker) -> None:
         """Write the ``settled`` marker: one atomic write retires all that it supersedes (rule L2)."""
@@ -262,6 +323,11 @@ def _name(entry_id: str, ending: str) -> str:
 
 def _sequence(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
+
+
+def _number(name: str) -> int:
+    """Return the number in the name of a note."""
+    return int(name.rpartition("-")[2].removesuffix(".json"))
 
 
 def _marked(files: Mapping[str, str]) -> list[str]:

@@ -14,14 +14,15 @@ from typing import Any, Literal, Self
 #: Version of the markers and of the folder's layout.
 FORMAT = 1
 
-Kind = Literal["upload", "remove", "refresh"]
+Kind = Literal["upload", "remove", "refresh", "adopt", "erase", "delete"]
 
 
 @dataclass(frozen=True)
 class OpenMarker:
     """What is known when an entry is opened.
 
-    :param kind: what the entry does: its rows are added (``upload``, ``refresh``) or removed (``remove``).
+    :param kind: what the entry does: its rows are added (``upload``, ``refresh``), removed (``remove``) or were added
+        by somebody else (``adopt``); ``erase`` and ``delete`` stand for what remains of others.
     :param strategy: of a refresh; None otherwise.
     :param audience_id: digits.
     :param ad_account_id: digits, as Meta gives it for the audience.
@@ -33,6 +34,14 @@ class OpenMarker:
     :param retention_days: of the audience at the time, None for forever (rule L6).
     :param owner: dag, task, run, map index and try that opened it.
     :param opened_at: UTC, ISO 8601.
+    :param left_behind: whether a task wrote it that had lost its lease: its requests may have been on their way until
+        then (rule L8). Such an entry is never resumed.
+    :param fingerprint: names what the task was to do, for a retry to compare (rule L10); None where none may resume.
+    :param plan: names the rows that were to be sent, likewise.
+    :param built_on: id of the entry whose rows counted as surely in; None without one.
+    :param again_digest: of the file that names the rows added again; None without one.
+    :param batch_size: most rows of a request.
+    :param prepared: counts of what became of the source's rows and cells.
     """
 
     kind: Kind
@@ -47,6 +56,13 @@ class OpenMarker:
     retention_days: int | None
     owner: dict[str, str | int]
     opened_at: str
+    left_behind: bool = False
+    fingerprint: str | None = None
+    plan: str | None = None
+    built_on: str | None = None
+    again_digest: str | None = None
+    batch_size: int | None = None
+    prepared: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the marker's file content."""
@@ -57,7 +73,7 @@ class OpenMarker:
         """Read a marker, or return None where it is not a whole one: such an entry counts as open."""
         found = _from_json(content)
         try:
-            known = {name: found[name] for name in cls.__dataclass_fields__}
+            known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
             return cls(**known | {"schema": _texts(known["schema"]), "reads": _texts(known["reads"])})
         except (KeyError, TypeError):
             return None
@@ -104,6 +120,66 @@ class SettledMarker:
             return None
 
 
+@dataclass(frozen=True)
+class SessionNote:
+    """A session id at Meta, noted before its first use.
+
+    :param session_id: from 1 to 2**53-1.
+    :param kind: of the entry.
+    :param replaces: whether it is a session of ``usersreplace``, which Meta applies when it ends, however it ends.
+    :param noted_at: UTC, ISO 8601.
+    """
+
+    session_id: int
+    kind: Kind
+    replaces: bool
+    noted_at: str
+
+    def to_json(self) -> bytes:
+        """Return the note's file content."""
+        return _to_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self | None:
+        """Read a note, or return None where it is not a whole one."""
+        found = _from_json(content)
+        try:
+            return cls(found["session_id"], found["kind"], found["replaces"] is True, found["noted_at"])
+        except KeyError:
+            return None
+
+
+@dataclass(frozen=True)
+class ProgressNote:
+    """What Meta has acknowledged of an entry that is under way (rule L10).
+
+    :param step: the step of the plan that is under way, or was when the task ended.
+    :param acknowledged: step -> ranges ``[first, end)`` of positions among the step's rows.
+    :param noted_at: UTC, ISO 8601.
+    """
+
+    step: str
+    acknowledged: dict[str, list[tuple[int, int]]]
+    noted_at: str
+
+    def to_json(self) -> bytes:
+        """Return the note's file content."""
+        return _to_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self | None:
+        """Read a note, or return None where it is not a whole one."""
+        found = _from_json(content)
+        try:
+            ranges = {
+                str(step): [(_whole(first), _whole(end)) for first, end in pairs]
+                for step, pairs in found["acknowledged"].items()
+            }
+            return cls(str(found["step"]), ranges, found["noted_at"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+
 def _to_json(content: dict[str, Any]) -> bytes:
     return json.dumps({"format": FORMAT} | content, indent=1).encode() + b"\n"
 
@@ -122,6 +198,12 @@ def _texts(found: object) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise TypeError
     return tuple(found)
+
+
+def _whole(found: object) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise TypeError
+    return found
 
 
 def _text_or_none(found: object) -> str | None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 
 import pytest
 from ledger_rows import marker_of
 
-from airflow_provider_fbca.ledger import OpenMarker, SettledMarker
+from airflow_provider_fbca.ledger import OpenMarker, ProgressNote, SettledMarker
+
+
+def _is_required(field):
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
 
 SETTLED = SettledMarker(("0000000001-aa", "0000000002-bb"), "2026-01-01T00:00:00+00:00", {"added": 3})
 
@@ -85,9 +91,28 @@ def test_a_marker_of_another_format_is_none(marker, other):
     assert type(marker).from_json(changed(marker, format=other)) is None
 
 
-@pytest.mark.parametrize("field", sorted(set(json.loads(marker_of().to_json())) - {"format"}))
+ALWAYS = {field.name for field in dataclasses.fields(OpenMarker) if _is_required(field)}
+
+
+@pytest.mark.parametrize("field", sorted(ALWAYS))
 def test_an_open_marker_without_a_field_is_none(field):
     assert OpenMarker.from_json(without(marker_of(), field)) is None
+
+
+def test_what_only_helps_a_retry_may_be_missing_in_an_open_marker():
+    content = json.loads(marker_of(fingerprint="x", left_behind=True).to_json())
+    kept = {name: value for name, value in content.items() if name in ALWAYS | {"format"}}
+    opened = OpenMarker.from_json(json.dumps(kept).encode())
+    assert (opened.fingerprint, opened.plan, opened.left_behind) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    "acknowledged", [[1], {"add": [[1]]}, {"add": [["0", "1"]]}, {"add": [[-1, 2]]}, {"add": 3}, None]
+)
+def test_a_progress_note_of_anything_but_ranges_is_none(acknowledged):
+    whole = ProgressNote("add", {"add": [(0, 2)]}, "2026-01-01T00:00:00+00:00")
+    assert ProgressNote.from_json(whole.to_json()) == whole
+    assert ProgressNote.from_json(changed(whole, acknowledged=acknowledged)) is None
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "0000000001-aa", {"a": 1}, [["0000000001-aa"]], [1]])
