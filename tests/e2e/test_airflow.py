@@ -331,8 +331,7 @@ class _Sqlite:
         self._file = home / "airflow.db"
 
     def __enter__(self) -> tuple[str, Callable[[], Iterator[tuple[str, bytes]]]]:
-        # The scheduler, the server and the tasks all write: none should give up after the usual five seconds.
-        return f"sqlite:///{self._file}?timeout=60", self._dump
+        return f"sqlite:///{self._file}", self._dump
 
     def __exit__(self, *error: object) -> None:
         pass
