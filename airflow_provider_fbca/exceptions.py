@@ -83,6 +83,18 @@ class LedgerPlaceError(LedgerError):
     """No place for the ledger is set, or the place cannot keep its promises."""
 
 
+class LedgerTakenError(LedgerError):
+    """A file that only one writer can create was created by another."""
+
+    permanent = False
+
+
+class LeaseLostError(LedgerError):
+    """Another run may write to the audience by now, so that this one must not (rule L8)."""
+
+    permanent = False
+
+
 class StrangersError(LedgerError):
     """The audience may hold people whom this ledger never sent (rule L11)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from airflow_provider_fbca.ledger.again import write_again
 from airflow_provider_fbca.ledger.entries import AudienceLedger, Entry, History, OpenEntry, utc_now
+from airflow_provider_fbca.ledger.lease import Lease, LeaseTerms
 from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, ProgressNote, SessionNote, SettledMarker
 from airflow_provider_fbca.ledger.rows import FileRows, RowSets
 from airflow_provider_fbca.ledger.snapshot import Snapshot, SnapshotWriter
@@ -21,6 +22,8 @@ __all__ = [
     "FileRows",
     "History",
     "Kind",
+    "Lease",
+    "LeaseTerms",
     "OpenEntry",
     "OpenMarker",
     "ProgressNote",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -23,15 +24,17 @@ import numpy as np
 
 from airflow_provider_fbca.exceptions import LedgerError
 from airflow_provider_fbca.ledger.again import read_again
+from airflow_provider_fbca.ledger.lease import Lease, boot_clock
 from airflow_provider_fbca.ledger.markers import OpenMarker, ProgressNote, SessionNote, SettledMarker
 from airflow_provider_fbca.ledger.snapshot import Snapshot, digest_of
 from airflow_provider_fbca.ledger.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_fbca.ledger.again import Flags
+    from airflow_provider_fbca.ledger.lease import LeaseTerms
     from airflow_provider_fbca.ledger.markers import Kind
     from airflow_provider_fbca.ledger.store import StorePath
     from airflow_provider_fbca.ledger.workdir import WorkDir
@@ -149,6 +152,23 @@ class AudienceLedger:
     def uri(self) -> str:
         """Address of the audience's folder."""
         return self._store.uri
+
+    def lease(
+        self,
+        owner: Mapping[str, str | int],
+        terms: LeaseTerms,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = boot_clock,
+    ) -> Lease:
+        """Return the right to write to this audience, to be entered (rule L8).
+
+        :param owner: dag, task, run, map index and try; told to those who wait, so no secrets.
+        :param terms: how long it holds.
+        :param pause: waits some seconds between two looks at another's lease; what it raises ends the wait.
+        :param clock: gives seconds, only ever runs forward, and runs on while the machine is suspended.
+        """
+        return Lease(self._store, owner, terms, pause=pause, clock=clock)
 
     def history(self) -> History:
         """Read what the ledger knows.

@@ -10,12 +10,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError
+from airflow_provider_fbca.exceptions import LedgerError, LedgerPlaceError, LedgerTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _COPY_CHUNK = 4 * 2**20
 #: other machines.
 _BESIDE = ".part"
 _BESIDE_SECONDS = 3600.0
+_LISTING = threading.Lock()
 
 
 class StorePath(Protocol):
@@ -102,8 +104,17 @@ class Store:
         """Write a new small file; it is there whole or not at all.
 
         :param name: must not exist yet.
-        :raises LedgerError: where it does, or where the store refuses.
+        :raises LedgerTakenError: where it does.
+        :raises LedgerError: where the store refuses, or does not answer: it may be there then all the same.
         """
+        try:
+            self._create(name, content)
+        except LedgerTakenError:
+            # Clients repeat a write whose answer was lost, and are then told that their own file exists.
+            if not self._holds(name, content):
+                raise
+
+    def _create(self, name: str, content: bytes) -> None:
         with _wrapped("written", self.uri_of(name)):
             if self._local is None:
                 with self._folder.joinpath(name).open("xb") as file:
@@ -153,14 +164,23 @@ class Store:
             else:
                 (self._local / name).unlink(missing_ok=True)
 
+    def _holds(self, name: str, content: bytes) -> bool:
+        try:
+            return self.read([name])[name] == content
+        except LedgerError:
+            # Gone again, or the store does not answer: not known to be ours, so another's.
+            return False
+
     def _listing(self) -> list[str]:
         # Not "exists" first: it answers no where the store does not answer, and the ledger would seem to be new.
         try:
             if self._local is not None:
                 return [path.name for path in self._local.iterdir()]
-            # Some file systems remember listings, and would hide what others have written since.
-            self._folder.fs.invalidate_cache(self._folder.path)
-            return [path.rpartition("/")[2] for path in self._folder.fs.ls(self._folder.path, detail=False)]
+            # Some file systems remember listings, and would hide what others have written since; of two threads one
+            # could be given what the other had asked for earlier.
+            with _LISTING:
+                self._folder.fs.invalidate_cache(self._folder.path)
+                return [path.rpartition("/")[2] for path in self._folder.fs.ls(self._folder.path, detail=False)]
         except FileNotFoundError:
             return []
 
@@ -241,7 +261,7 @@ def _wrapped(done: str, uri: str) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        failure = LedgerError(
+        failure = LedgerTakenError(
             f"The ledger file {uri} exists already: another run writes to this audience.",
             remedy="Let one run at a time write to an audience (max_active_runs=1, or a pool of one slot).",
         )
