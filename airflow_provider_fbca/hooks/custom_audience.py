@@ -317,6 +317,17 @@ class FacebookCustomAudienceHook(BaseHook):
         else:
             self.log.info("Deleted audience %s.", audience_id)
 
+    @property
+    def longest_flight(self) -> float:
+        """Seconds after its start by which no request of ours can still be on its way to Meta."""
+        return self.get_conn().longest_flight
+
+    @property
+    def may_still_land(self) -> bool:
+        """Whether a request of ours whose answer was given up may still be on its way to Meta."""
+        since = self.get_conn().unknown_since
+        return since is not None and time.monotonic() < since + self.longest_flight
+
     def sender(
         self,
         audience_id: str,

@@ -188,12 +188,13 @@ class AudienceLedger:
         )
         return History(entries, _missing(entries))
 
-    def sessions_of(self, entry: Entry) -> tuple[SessionNote, ...]:
+    def sessions_of(self, entry_id: str) -> tuple[SessionNote, ...]:
         """Return the sessions that an entry's rows may have been sent in, in no useful order.
 
+        :param entry_id: of the entry.
         :raises LedgerError: where the store cannot be read.
         """
-        notes = (SessionNote.from_json(content) for content in self._noted(entry, _SESSION).values())
+        notes = (SessionNote.from_json(content) for content in self._noted(entry_id, _SESSION).values())
         return tuple(note for note in notes if note)
 
     def progress_of(self, entry: Entry) -> ProgressNote | None:
@@ -201,14 +202,14 @@ class AudienceLedger:
 
         :raises LedgerError: where the store cannot be read.
         """
-        noted = self._noted(entry, _PROGRESS)
+        noted = self._noted(entry.id, _PROGRESS)
         whole = ((_number(name), ProgressNote.from_json(content)) for name, content in noted.items())
         return max(((number, note) for number, note in whole if note), default=(0, None))[1]
 
     def go_on_with(self, entry: Entry) -> OpenEntry:
         """Take up an entry that an earlier try has opened and not settled."""
         assert entry.opened  # noqa: S101 - without its marker nobody knows what to go on with
-        last = max((_number(name) for name in self._noted(entry, _PROGRESS)), default=0)
+        last = max((_number(name) for name in self._noted(entry.id, _PROGRESS)), default=0)
         return OpenEntry(
             self._store, entry.id, entry.opened.digest, again_digest=entry.opened.again_digest, progress=last
         )
@@ -270,8 +271,8 @@ class AudienceLedger:
         for name in sorted({_name(entry_id, ending) for entry_id in ids for ending in (_ROWS, _AGAIN)} & present):
             self._store.delete(name)
 
-    def _noted(self, entry: Entry, kind: str) -> dict[str, bytes]:
-        return self._store.read([name for name in self._files() if name.startswith(_name(entry.id, kind))])
+    def _noted(self, entry_id: str, kind: str) -> dict[str, bytes]:
+        return self._store.read([name for name in self._files() if name.startswith(_name(entry_id, kind))])
 
     def _files(self) -> dict[str, str]:
         """Return the names of the ledger's files, each with the id of its entry."""
@@ -325,7 +326,8 @@ class OpenEntry:
         """Note what was acknowledged so far, in place of the note before."""
         self._progress += 1
         self._store.create(_name(self.id, f"{_PROGRESS}{self._progress}.json"), note.to_json())
-        self._store.delete(_name(self.id, f"{_PROGRESS}{self._progress - 1}.json"))
+        if self._progress > 1:
+            self._store.delete(_name(self.id, f"{_PROGRESS}{self._progress - 1}.json"))
 
     def settle(self, marker: SettledMarker) -> None:
         """Write the ``settled`` marker: one atomic write retires all that it supersedes (rule L2)."""

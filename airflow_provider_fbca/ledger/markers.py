@@ -38,7 +38,6 @@ class OpenMarker:
         then (rule L8). Such an entry is never resumed.
     :param fingerprint: names what the task was to do, for a retry to compare (rule L10); None where none may resume.
     :param plan: names the rows that were to be sent, likewise.
-    :param built_on: id of the entry whose rows counted as surely in; None without one.
     :param again_digest: of the file that names the rows added again; None without one.
     :param batch_size: most rows of a request.
     :param prepared: counts of what became of the source's rows and cells.
@@ -59,7 +58,6 @@ class OpenMarker:
     left_behind: bool = False
     fingerprint: str | None = None
     plan: str | None = None
-    built_on: str | None = None
     again_digest: str | None = None
     batch_size: int | None = None
     prepared: dict[str, Any] = field(default_factory=dict)

@@ -7,10 +7,11 @@ deterministic, and memory does not grow with the number of keys.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 import numpy as np
@@ -31,6 +32,7 @@ _MEMORY_LIMIT = "384MB"
 _MOST_THREADS = 4
 #: Places of different snapshots never meet: each may hold this many rows.
 _PLACES = 2**40
+_CHUNK_ROWS = 1_000_000
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -63,6 +65,29 @@ class FileRows:
         for snapshot, kept in zip(self.snapshots, self.kept, strict=True):
             for batch in _only(snapshot, kept):
                 yield _aligned(batch, self.schema)
+
+    def without(self, ranges: Sequence[tuple[int, int]]) -> Self:
+        """Return these rows but those at some positions.
+
+        :param ranges: of positions among these rows, from 0, each without its end.
+        """
+        left = tuple(flags.copy() for flags in self.kept)
+        before = 0
+        for flags in left:
+            for start in range(0, len(flags), _CHUNK_ROWS):
+                chunk = flags[start : start + _CHUNK_ROWS]
+                places = np.flatnonzero(chunk)
+                for first, end in ranges:
+                    chunk[places[max(first - before, 0) : max(end - before, 0)]] = False
+                before += len(places)
+        return replace(self, kept=left)
+
+    def digest(self) -> str:
+        """Name exactly these rows, in this order, as long as their snapshots are the same."""
+        whole = hashlib.sha256(repr(self.keys).encode())
+        for flags in self.kept:
+            whole.update(f"{len(flags)}:".encode() + np.packbits(flags).tobytes())
+        return whole.hexdigest()
 
     def locate(self, positions: Iterable[int]) -> list[tuple[str, int]]:
         """Tell where rows stand in their snapshots.

@@ -8,7 +8,7 @@ from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.base import AudienceOperator, UsersOperator
 from airflow_provider_fbca.operators.rim import fails_fast
-from airflow_provider_fbca.sync import STRATEGIES, Guards, plan_removal, plan_upload, refuse_strangers
+from airflow_provider_fbca.sync import STRATEGIES, Guards, plan_removal, plan_upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,8 +104,9 @@ class FacebookUploadUsersOperator(UsersOperator):
     """Adds users to a custom audience; nobody is removed.
 
     The hashed rows are stored in the ledger and marked as possibly sent before the first request, so that a later
-    refresh knows them whatever happens. A retry reads the source again and sends all of it again, which changes nothing
-    for people who are in already.
+    refresh knows them whatever happens. A retry of the same run goes on where it stopped, within 24 hours and where
+    nothing has changed; else, and always with ``users_callable``, it reads the source again and sends all of it, which
+    changes nothing for people who are in already.
 
     :returns: the manifest, as XCom ``return_value`` and under ``fbca_upload:<audience_id>``.
 
@@ -117,9 +118,7 @@ class FacebookUploadUsersOperator(UsersOperator):
         """Read, prepare and send the users."""
         self.check_options()
         with self.audience_run(context) as run:
-            users = run.read_users()
-            plan = plan_upload(run.sets.all_of(users))
-            return run.carry_out(plan, users, kind="upload")
+            return run.carry_out(lambda users: (plan_upload(run.sets.all_of(users)), None), kind="upload")
 
 
 class FacebookRemoveUsersOperator(UsersOperator):
@@ -152,9 +151,7 @@ class FacebookRemoveUsersOperator(UsersOperator):
         """Read, prepare and remove the users."""
         self.check_options()
         with self.audience_run(context) as run:
-            users = run.read_users()
-            plan = plan_removal(run.sets.identities_of(users))
-            return run.carry_out(plan, users, kind="remove")
+            return run.carry_out(lambda users: (plan_removal(run.sets.identities_of(users)), None), kind="remove")
 
 
 class FacebookRefreshAudienceOperator(UsersOperator):
@@ -162,12 +159,15 @@ class FacebookRefreshAudienceOperator(UsersOperator):
 
     What earlier tasks sent is known from the ledger, checked against the manifests that they left in XCom. Removals
     come before additions: Meta removes a person, not a row. The new rows are stored and marked as possibly sent before
-    the first request: after a failure at any point the next successful refresh removes whatever was sent. A retry reads
-    the source again and begins a new entry.
+    the first request: after a failure at any point the next successful refresh removes whatever was sent. A retry of
+    the same run goes on where it stopped, within 24 hours and where nothing has changed; else, and always with
+    ``users_callable`` or ``strategy="replace"``, it reads the source again and begins a new entry.
 
-    :param strategy: ``delete_insert`` (the default) removes all that may be in the audience and then adds every row of
-        the source, so the audience is briefly small. ``delta`` removes the rows that the source no longer has and adds
-        those that are new, changed, or share an identifier with a removed one; nothing is sent where nothing changed.
+    :param strategy: ``delta`` (the default) removes the rows that the source no longer has and adds those that are new,
+        changed, or share an identifier with a removed one; nothing is sent where nothing changed. ``delete_insert``
+        removes all that may be in the audience and then adds every row of the source, so the audience is briefly small.
+        ``replace`` hands Meta one list that takes the place of all, and waits until Meta has applied it; it also clears
+        people whom the ledger does not know.
     :param resend_all_days: ``delta`` sends every row again once the last time is this many days ago, 7 by default: it
         reaches people who joined Meta since. 0 for always.
     :param previous_upload: an earlier manifest of this audience, usually the output of an upload task: the ledger must
@@ -187,7 +187,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
     def __init__(
         self,
         *,
-        strategy: Strategy = "delete_insert",
+        strategy: Strategy = "delta",
         resend_all_days: float = 7,
         previous_upload: Mapping[str, Any] | None = None,
         max_removals: int | None = None,
@@ -228,16 +228,9 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         """Read and prepare the users, compare them with what may be in the audience, remove, add."""
         self.check_options()
         with self.audience_run(context) as run:
-            run.refuse_unknown_entries()
-            refuse_strangers(run.audience.id, began_empty=run.began_empty)
-            exposure = run.exposure(resend_all_days=self.resend_all_days)
-            users = run.read_users()
-            plan, again = run.plan_refresh(users, exposure, strategy=self.strategy)
+            run.check_ledger(clears_all=self.strategy == "replace")
             return run.carry_out(
-                plan,
-                users,
+                lambda users: run.plan_refresh(users, strategy=self.strategy, resend_all_days=self.resend_all_days),
                 kind="refresh",
                 strategy=self.strategy,
-                supersedes=run.outstanding_ids,
-                again=again,
             )

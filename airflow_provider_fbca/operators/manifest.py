@@ -24,18 +24,20 @@ def manifest_key(audience_id: str) -> str:
 
 
 def manifest_of(
-    entry: OpenEntry,
     marker: OpenMarker,
+    entry: OpenEntry | None,
     *,
     plan: Plan,
-    sent: Sent,
-    report: PrepareReport,
     outstanding: Mapping[str, str | None],
-    uploaded_at: str,
+    sent: Sent | None = None,
+    uploaded_at: str | None = None,
 ) -> dict[str, Any]:
-    """Return the manifest of an entry that was carried out.
+    """Return the manifest of what was carried out.
 
+    :param marker: of the entry.
+    :param entry: None where there was nothing to send, and so no entry.
     :param outstanding: id -> digest of the entries not retired once this one is settled, this one among them.
+    :param sent: what came of it; only of the try that came to the end, where others went before.
     :param uploaded_at: UTC, ISO 8601.
     :returns: JSON of a few hundred bytes, whatever the number of people.
     """
@@ -47,13 +49,13 @@ def manifest_of(
         "rows": plan.members,
         "added": plan.added,
         "removed": plan.removed,
-        "received": sent.received,
-        "invalid": sent.invalid,
-        "rejected": report.rejected,
-        "keys": report.as_dict()["keys"],
-        "session_ids": list(sent.session_ids),
-        "entry": {"id": entry.id, "uri": entry.uri},
-        "digest": entry.digest,
+        "received": sent.received if sent else 0,
+        "invalid": sent.invalid if sent else 0,
+        "rejected": marker.prepared.get("rejected", {}),
+        "keys": marker.prepared.get("keys", {}),
+        "session_ids": list(sent.session_ids) if sent else [],
+        "entry": {"id": entry.id, "uri": entry.uri} if entry else None,
+        "digest": entry.digest if entry else None,
         "outstanding": [{"id": entry_id, "digest": digest} for entry_id, digest in outstanding.items()],
         "uploaded_at": uploaded_at,
         "run_id": str(marker.owner["run_id"]),
@@ -91,14 +93,16 @@ def named_entries(manifests: Iterable[Any], audience_id: str) -> dict[str, str]:
 
     :param manifests: values of earlier runs' XComs, or of ``previous_upload``.
     :param audience_id: that they must be of.
-    :returns: entry id -> URI of its snapshot, or of the manifest's own entry for those it merely lists.
+    :returns: entry id -> URI of its snapshot, or of the manifest's own entry for those it merely lists; empty where it
+        names none of its own, since there was nothing to send.
     :raises OptionsError: for something that is no manifest, or one of another audience.
     """
     named: dict[str, str] = {}
     for manifest in manifests:
         try:
             of, entry, outstanding = manifest["audience_id"], manifest["entry"], manifest["outstanding"]
-            found = {each["id"]: entry["uri"] for each in outstanding} | {entry["id"]: entry["uri"]}
+            own = {entry["id"]: entry["uri"]} if entry is not None else {}
+            found = {each["id"]: next(iter(own.values()), "") for each in outstanding} | own
             is_manifest = all(isinstance(text, str) for pair in found.items() for text in pair)
         except (KeyError, TypeError):
             is_manifest = False
@@ -127,7 +131,9 @@ def refuse_unknown(unknown: Iterable[str], named: Mapping[str, str], ledger_uri:
     missing = sorted(unknown)
     if not missing:
         return
-    places = sorted({named[entry_id].rpartition("/")[0] for entry_id in missing if entry_id in named} - {ledger_uri})
+    places = sorted(
+        {named[entry_id].rpartition("/")[0] for entry_id in missing if entry_id in named} - {ledger_uri, ""}
+    )
     moved = f" They were written to {', '.join(places)}." if places else ""
     raise LedgerError(
         f"The ledger in {ledger_uri} lacks {len(missing)} entries that earlier runs wrote ({', '.join(missing[:5])}): "

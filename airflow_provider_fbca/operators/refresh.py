@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from airflow_provider_fbca.identity import COMBINATIONS
-from airflow_provider_fbca.sync import plan_delete_insert, plan_delta
+from airflow_provider_fbca.sync import plan_delete_insert, plan_delta, plan_replace
 
 if TYPE_CHECKING:
     from airflow_provider_fbca.ledger import Entry, RowSets, Snapshot
@@ -113,3 +113,18 @@ def delta(sets: RowSets, users: Snapshot, exposure: Exposure) -> tuple[Plan, Add
         leaving_unfinished=exposure.leaving_unfinished(sets, users, removals.count),
     )
     return plan, AddedAgain(again, sure.sent_all_at if sure and not additions.all() else None)
+
+
+def replace(sets: RowSets, users: Snapshot, exposure: Exposure) -> tuple[Plan, AddedAgain | None]:
+    """Plan to put all users in the place of whoever is in the audience.
+
+    :returns: the plan, and what to remember: all are sent, and nobody is removed by an identifier.
+    """
+    leaving = sets.count_leaving(exposure.snapshots, users) if exposure.known else 0
+    plan = plan_replace(
+        sets.all_of(users),
+        present=sets.union(exposure.snapshots).count if exposure.known else 0,
+        leaving=leaving,
+        leaving_unfinished=exposure.leaving_unfinished(sets, users, leaving),
+    )
+    return plan, AddedAgain(np.zeros(users.rows, dtype=bool), None)

@@ -6,7 +6,7 @@ are kept, how Meta is called, or Airflow.
 
 from __future__ import annotations
 
-from airflow_provider_fbca.sync.execute import Sent, carry_out
+from airflow_provider_fbca.sync.execute import Sent, Step, carry_out
 from airflow_provider_fbca.sync.guards import Guards
 from airflow_provider_fbca.sync.plan import (
     STRATEGIES,
@@ -16,6 +16,7 @@ from airflow_provider_fbca.sync.plan import (
     plan_delete_insert,
     plan_delta,
     plan_removal,
+    plan_replace,
     plan_upload,
     refuse_strangers,
 )
@@ -30,12 +31,14 @@ __all__ = [
     "Rows",
     "Sender",
     "Sent",
+    "Step",
     "Strategy",
     "Totals",
     "carry_out",
     "plan_delete_insert",
     "plan_delta",
     "plan_removal",
+    "plan_replace",
     "plan_upload",
     "refuse_strangers",
 ]

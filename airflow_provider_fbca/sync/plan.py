@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from airflow_provider_fbca.exceptions import StrangersError
+from airflow_provider_fbca.exceptions import GuardError, StrangersError
 
 if TYPE_CHECKING:
     from airflow_provider_fbca.sync.ports import Rows
 
-Strategy = Literal["delta", "delete_insert"]
+Strategy = Literal["delta", "delete_insert", "replace"]
 
-STRATEGIES: Final[tuple[Strategy, ...]] = ("delta", "delete_insert")
+STRATEGIES: Final[tuple[Strategy, ...]] = ("delta", "delete_insert", "replace")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be sent: first every removal, then every addition (rule S1).
+    """What will be sent: first every removal, then every addition (rule S1); or one list that replaces all.
 
     :param removals: rows to remove, as identifiers only; None where nothing is.
     :param additions: rows to add; None where nothing is.
@@ -37,6 +38,7 @@ class Plan:
     :param present: rows that may be in the audience now.
     :param leaving: rows that may be in it now and will not be afterwards.
     :param leaving_unfinished: how many of these only runs that did not finish had begun to add.
+    :param replacement: rows that take the place of all; then there are no removals and no additions.
     :param fallback: what to do where Meta refuses the removals; None where that is an error.
     :param if_refused: what a person can do then.
     """
@@ -47,6 +49,7 @@ class Plan:
     present: int
     leaving: int
     leaving_unfinished: int = 0
+    replacement: Rows | None = None
     fallback: Fallback | None = None
     if_refused: str = "Add people first, or remove fewer."
 
@@ -57,20 +60,29 @@ class Plan:
 
     @property
     def added(self) -> int:
-        """How many rows will be sent as additions."""
-        return self.additions.count if self.additions else 0
+        """How many rows will be sent as additions, or in place of all."""
+        return sum(rows.count for rows in (self.additions, self.replacement) if rows)
 
     @property
     def keys(self) -> frozenset[str]:
         """The identifier keys of all rows that will be sent."""
-        return frozenset(key for rows in (self.removals, self.additions) if rows for key in rows.keys)
+        sent = (self.removals, self.additions, self.replacement)
+        return frozenset(key for rows in sent if rows for key in rows.keys)
+
+    def digest(self) -> str:
+        """Name exactly what will be sent, for a retry to see that it would do the same."""
+        whole = hashlib.sha256()
+        around = (self.fallback.before, self.fallback.after) if self.fallback else (None, None)
+        for rows in (self.removals, self.additions, self.replacement, *around):
+            whole.update((rows.digest() if rows else "-").encode())
+        return whole.hexdigest()
 
     def describe(self) -> str:
         """Return the plan in one line of counts."""
-        return (
-            f"remove {self.removed:,} rows ({self.leaving:,} of them for good), then add {self.added:,}; "
-            f"{self.present:,} may be in the audience now, {self.members:,} will be"
-        )
+        after = f"{self.present:,} may be in the audience now, {self.members:,} will be"
+        if self.replacement:
+            return f"replace all by {self.added:,} rows ({self.leaving:,} leave for good); {after}"
+        return f"remove {self.removed:,} rows ({self.leaving:,} of them for good), then add {self.added:,}; {after}"
 
 
 def plan_upload(users: Rows) -> Plan:
@@ -109,7 +121,7 @@ def plan_delete_insert(users: Rows, *, exposure: Rows | None, leaving: int, leav
         present=present,
         leaving=leaving,
         leaving_unfinished=leaving_unfinished,
-        if_refused='Use strategy="delta", which adds the new people first where Meta refuses that.',
+        if_refused='Use strategy="delta", which adds the new people first where Meta refuses that, or "replace".',
     )
 
 
@@ -134,25 +146,49 @@ def plan_delta(
         leaving=leaving.count if leaving else 0,
         leaving_unfinished=leaving_unfinished,
         fallback=Fallback(users, _some(again)) if users.count else None,
-        if_refused="Meta keeps more people in this audience than the source gives: let it give more, or refresh a new "
-        "audience and delete this one.",
+        if_refused='Use strategy="replace", by which Meta changes all at once.',
     )
 
 
-def refuse_strangers(audience_id: str, *, began_empty: bool) -> None:
+def plan_replace(users: Rows, *, present: int, leaving: int, leaving_unfinished: int = 0) -> Plan:
+    """Make the audience equal to some users by one list that takes the place of all.
+
+    :param users: distinct rows that the audience shall hold.
+    :param present: how many rows may be in it, as far as is known.
+    :param leaving: how many of them are not among the users.
+    :param leaving_unfinished: how many of these only runs that did not finish had begun to add.
+    :raises GuardError: without users: Meta takes no empty list.
+    """
+    if not users.count:
+        raise GuardError(
+            'strategy="replace" has nobody to replace the audience by, and Meta takes no empty list. Nothing was sent.',
+            remedy='Empty it with strategy="delta" and allow_empty=True.',
+        )
+    return Plan(
+        None,
+        None,
+        members=users.count,
+        present=present,
+        leaving=leaving,
+        leaving_unfinished=leaving_unfinished,
+        replacement=users,
+    )
+
+
+def refuse_strangers(audience_id: str, *, accounts_for_all: bool) -> None:
     """Refuse to refresh an audience that may hold people whom the ledger never sent (rule L11).
 
     :param audience_id: names the audience in the error.
-    :param began_empty: whether nothing had ever been uploaded when the ledger's first entry was opened.
-    :raises StrangersError: where it had not been empty.
+    :param accounts_for_all: whether nobody can be in it whom the ledger does not know.
+    :raises StrangersError: where somebody may be.
     """
-    if not began_empty:
+    if not accounts_for_all:
         raise StrangersError(
             f"Audience {audience_id} had been filled before this ledger began: it may hold people whom the ledger does "
             "not know and a refresh could never remove.",
             remedy=(
-                "Refresh an audience that was created for it (FacebookCreateCustomAudienceOperator), or point "
-                "ledger_uri to the ledger that has its history."
+                'Run this task once with strategy="replace", which clears all; or tell the ledger who is in with '
+                "'fbca ledger adopt'; or point ledger_uri to the ledger that has the audience's history."
             ),
         )
 

@@ -60,6 +60,20 @@ def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
     raise failure
 
 
+def state_of_uri(uri: str) -> tuple[str, ...] | None:
+    """Name the files at a URI as they are now: the names change when a file does, or when one comes or goes.
+
+    :param uri: as for :func:`open_uri`.
+    :return: a name for each file, None where the store cannot tell.
+    """
+    try:
+        path = ObjectStoragePath(uri)
+        files = FileReader(path.fs, path.path, BATCH_ROWS, _shown(uri)).find()
+        return tuple(f"{file} {path.fs.ukey(file)}" for file in files)
+    except Exception:  # noqa: BLE001 - whatever is wrong, the reading itself will tell
+        return None
+
+
 class FileReader:
     """Reads files of a store one after another.
 
@@ -87,7 +101,7 @@ class FileReader:
 
         :raises SourceError: there are none, or the folder is a table of Delta Lake.
         """
-        self._files = self._find()
+        self._files = self.find()
         if not self._files:
             raise SourceError(f"There are no files at {self.origin}.", remedy=_REMEDY)
         self._first = _OpenFile(self._store, self._files[0], self._batch_rows)
@@ -121,7 +135,8 @@ class FileReader:
         if first is not None:
             first.close()
 
-    def _find(self) -> list[str]:
+    def find(self) -> list[str]:
+        """Return the paths of the files, sorted."""
         # Another task may have written since this process listed the folder.
         self._store.invalidate_cache()
         if self._store.isfile(self._path):

@@ -13,6 +13,7 @@ from operator_tools import OPERATORS, FakeTaskInstance
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.ledger import AudienceLedger
+from airflow_provider_fbca.ledger.lease import boot_clock
 from airflow_provider_fbca.sandbox import serve
 
 if TYPE_CHECKING:
@@ -37,17 +38,28 @@ def sandbox(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(autouse=True)
 def waits(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Lets a task's waits for lost requests pass at once, on the sandbox's clock too, and gives their seconds."""
+    """Lets a task's waits pass at once, on the clocks of its lease and the sandbox too, and gives their seconds.
+
+    Those for a lease that a dead task has left are not among them.
+    """
     from airflow_provider_fbca.operators.run import AudienceRun
 
     waited: list[float] = []
+    passed = 0.0
 
     def pause(self: AudienceRun, seconds: float) -> None:
+        nonlocal passed
         self._go_on()
-        waited.append(seconds)
+        passed += seconds
+        if self._lease:
+            waited.append(seconds)
+            self._lease.renew()
         _sandbox.advance(seconds)
 
     monkeypatch.setattr(AudienceRun, "_pause", pause)
+    take = AudienceLedger.lease
+    clocked = {"clock": lambda: boot_clock() + passed}
+    monkeypatch.setattr(AudienceLedger, "lease", lambda *args, **options: take(*args, **options | clocked))
     return waited
 
 
@@ -111,8 +123,13 @@ def history(ledger_folder: Path, audience: str) -> Callable[..., Any]:
 
 @pytest.fixture
 def files(ledger_folder: Path) -> Callable[[], list[str]]:
-    """Gives the names of all files of the ledger."""
-    return lambda: sorted(path.name for path in ledger_folder.rglob("*") if path.is_file())
+    """Gives the names of all files of the ledger but those of its lease."""
+
+    def names() -> list[str]:
+        found = (path.name for path in ledger_folder.rglob("*") if path.is_file())
+        return sorted(name for name in found if not name.endswith(".lease.json"))
+
+    return names
 
 
 @pytest.fixture

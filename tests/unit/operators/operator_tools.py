@@ -76,10 +76,12 @@ def kill_at(place: str, nth: int) -> None:
             count += 1
             if count == nth and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*args, **options)
-            if count == nth:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            here = count == nth
+            try:
+                return function(*args, **options)
+            finally:
+                if here:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 

@@ -110,7 +110,7 @@ def test_lists_are_read_as_nothing_else(run, refused):
 def test_a_change_of_it_is_no_other_person_and_reaches_meta(run, held, how):
     def refresh(on, **options):
         if how == "option":
-            return run("refresh", emails("a", "b"), limited_data_use=on, **options)
+            return run("refresh", emails("a", "b"), limited_data_use=on, strategy="delete_insert", **options)
         return run("refresh", users("ab", [on, False]), columns=COLUMNS, **options)
 
     refresh(False)

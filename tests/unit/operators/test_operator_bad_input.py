@@ -340,7 +340,7 @@ def test_a_request_that_fails_shows_nobody(run, sandbox, no_waits, shows_nobody,
 
 def test_a_run_that_succeeds_shows_nobody_either(run, everything_told, sandbox):
     run("upload", emails(NAME))
-    run("refresh", emails(NAME, "b"))
+    run("refresh", emails(NAME, "b"), strategy="delete_insert")
     run("remove", emails(NAME))
     told = everything_told(None)
     assert "Plan: remove 1 rows" in told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ from airflow_provider_fbca.sync import (
     plan_delete_insert,
     plan_delta,
     plan_removal,
+    plan_replace,
     plan_upload,
     refuse_strangers,
 )
@@ -34,6 +35,9 @@ class FakeRows:
     def batches(self):
         return iter([f"{self.name} of {self.count}"])
 
+    def digest(self):
+        return f"{self.name} {self.count}"
+
 
 @dataclass
 class Spy:
@@ -41,6 +45,8 @@ class Spy:
 
     fails_at: str = ""
     calls: list[Any] = field(default_factory=list)
+    #: Steps that an earlier try has come to, each with the rows that it has left.
+    before: dict[str, int] = field(default_factory=dict)
 
     def _call(self, what, *told):
         self.calls.append((what, *told))
@@ -50,33 +56,53 @@ class Spy:
     def open(self):
         self._call("open")
 
+    def begin(self, step, rows):
+        return replace(rows, count=self.before.get(step, rows.count))
+
+    def has_begun(self, step):
+        return step in self.before
+
     def settle(self, sent):
         self._call("settle", sent.received, sent.session_ids)
 
     def add(self, rows, *, total):
         self._call("add", list(rows), total)
-        return SimpleNamespace(requests=2, received=7, invalid=1, session_ids=(3, 4))
+        return SimpleNamespace(requests=2, received=7, invalid=1, session_ids=(3, 4), seconds=1.5)
+
+    def replace(self, rows, *, total):
+        self._call("replace", list(rows), total)
+        return SimpleNamespace(requests=3, received=8, invalid=1, session_ids=(8, 9), seconds=2.5)
+
+    def wait_until_replaced(self, session_id):
+        self._call("replaced", session_id)
+
+    def clear(self):
+        self._call("clear")
 
     def wait_out_flights(self):
         self._call("wait")
 
     def remove(self, rows, *, total):
         self._call("remove", list(rows), total)
-        return SimpleNamespace(requests=1, received=5, invalid=2, session_ids=(1,))
+        return SimpleNamespace(requests=1, received=5, invalid=2, session_ids=(1,), seconds=0.5)
 
 
 REFRESH = plan_delete_insert(FakeRows(7, "new"), exposure=FakeRows(5, "old"), leaving=2)
 
 
+def sent_by(spy, plan):
+    return carry_out(plan, journal=spy, sender=spy, clear_the_air=spy.clear)
+
+
 def names(spy):
-    return [call[0] for call in spy.calls if call[0] != "wait"]
+    return [call[0] for call in spy.calls if call[0] not in {"wait", "clear"}]
 
 
 def test_open_comes_before_removals_and_these_before_additions_and_settling_is_last():
     spy = Spy()
-    sent = carry_out(REFRESH, journal=spy, sender=spy)
+    sent = sent_by(spy, REFRESH)
     assert spy.calls == [
-        ("open",), ("remove", ["old of 5"], 5), ("wait",), ("add", ["new of 7"], 7), ("wait",),
+        ("open",), ("clear",), ("remove", ["old of 5"], 5), ("wait",), ("add", ["new of 7"], 7), ("wait",),
         ("settle", 12, (1, 3, 4)),
     ]  # fmt: skip
     assert (sent.requests, sent.received, sent.invalid, sent.session_ids) == (3, 12, 3, (1, 3, 4))
@@ -90,7 +116,7 @@ def test_open_comes_before_removals_and_these_before_additions_and_settling_is_l
 def test_nothing_follows_a_failure_and_least_of_all_settling(fails_at, done):
     spy = Spy(fails_at)
     with pytest.raises(ConnectionError):
-        carry_out(REFRESH, journal=spy, sender=spy)
+        sent_by(spy, REFRESH)
     assert names(spy) == done
 
 
@@ -108,7 +134,7 @@ def test_nothing_follows_a_failure_and_least_of_all_settling(fails_at, done):
 )
 def test_a_half_without_rows_sends_no_request(plan, done):
     spy = Spy()
-    carry_out(plan, journal=spy, sender=spy)
+    sent_by(spy, plan)
     assert names(spy) == done
 
 
@@ -152,9 +178,9 @@ class Refusing(Spy):
 def test_a_delta_removes_who_leaves_and_adds_who_is_not_surely_in():
     plan, spy = delta(), Spy()
     assert (plan.removed, plan.added, plan.members, plan.present, plan.leaving) == (2, 3, 7, 6, 2)
-    carry_out(plan, journal=spy, sender=spy)
+    sent_by(spy, plan)
     assert spy.calls == [
-        ("open",), ("remove", ["gone of 2"], 2), ("wait",), ("add", ["new of 3"], 3), ("wait",),
+        ("open",), ("clear",), ("remove", ["gone of 2"], 2), ("wait",), ("add", ["new of 3"], 3), ("wait",),
         ("settle", 12, (1, 3, 4)),
     ]  # fmt: skip
 
@@ -162,22 +188,22 @@ def test_a_delta_removes_who_leaves_and_adds_who_is_not_surely_in():
 @pytest.mark.parametrize("removals", [0, None])
 def test_a_delta_without_a_change_sends_nothing_and_settles(removals):
     spy = Spy()
-    carry_out(delta(removals=removals, additions=0, again=0), journal=spy, sender=spy)
-    assert spy.calls == [("open",), ("settle", 0, ())]
+    sent_by(spy, delta(removals=removals, additions=0, again=0))
+    assert spy.calls == [("open",), ("clear",), ("settle", 0, ())]
 
 
 def test_l9_nothing_follows_a_wait_that_ends_early():
     spy = Spy("wait")
     with pytest.raises(ConnectionError):
-        carry_out(delta(), journal=spy, sender=spy)
+        sent_by(spy, delta())
     assert names(spy) == ["open", "remove"]
 
 
 def test_s5_a_delta_that_is_refused_adds_everybody_first_and_those_who_share_again():
     spy = Refusing()
-    sent = carry_out(delta(), journal=spy, sender=spy)
+    sent = sent_by(spy, delta())
     assert spy.calls == [
-        ("open",), ("remove", ["gone of 2"], 2), ("wait",), ("add", ["everyone of 7"], 7), ("wait",),
+        ("open",), ("clear",), ("remove", ["gone of 2"], 2), ("wait",), ("add", ["everyone of 7"], 7), ("wait",),
         ("remove", ["gone of 2"], 2), ("wait",), ("add", ["again of 1"], 1), ("wait",),
         ("settle", 19, (3, 4, 1, 3, 4)),
     ]  # fmt: skip
@@ -186,7 +212,7 @@ def test_s5_a_delta_that_is_refused_adds_everybody_first_and_those_who_share_aga
 
 def test_s5_where_nobody_shares_nobody_is_added_again():
     spy = Refusing()
-    carry_out(delta(again=0), journal=spy, sender=spy)
+    sent_by(spy, delta(again=0))
     assert names(spy) == ["open", "remove", "add", "remove", "settle"]
 
 
@@ -197,10 +223,10 @@ def test_s5_where_nobody_shares_nobody_is_added_again():
             delta(),
             2,
             ["open", "remove", "add", "remove"],
-            ["1 of 2 rows", "all 7 rows of", "a new audience"],
+            ["1 of 2 rows", "all 7 rows of", 'strategy="replace"'],
         ),
         (delta(users=0, additions=0, again=0), 1, ["open", "remove"], ["1 of 2 rows", "nothing was added"]),
-        (REFRESH, 1, ["open", "remove"], ["1 of 5 rows", "nothing was added", 'strategy="delta"']),
+        (REFRESH, 1, ["open", "remove"], ["1 of 5 rows", "nothing was added", 'strategy="delta"', '"replace"']),
         (plan_removal(FakeRows(3)), 1, ["open", "remove"], ["1 of 3 rows", "remove fewer"]),
     ],
     ids=["delta", "delta that empties", "delete_insert", "removal"],
@@ -208,19 +234,84 @@ def test_s5_where_nobody_shares_nobody_is_added_again():
 def test_s5_still_refused_the_error_tells_what_was_done_and_the_way_out(plan, refusals, done, told):
     spy = Refusing(refusals=refusals)
     with pytest.raises(GraphRemovalRefusedError) as caught:
-        carry_out(plan, journal=spy, sender=spy)
+        sent_by(spy, plan)
     assert names(spy) == done
     assert [part for part in told if part not in str(caught.value)] == []
     assert (caught.value.code, caught.value.subcode, caught.value.permanent) == (200, 1870047, True)
+
+
+# -- replace ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_replace_sends_one_list_waits_until_it_is_applied_and_settles():
+    plan, spy = plan_replace(FakeRows(7, "everyone"), present=6, leaving=2), Spy()
+    sent = sent_by(spy, plan)
+    assert spy.calls == [
+        ("open",), ("clear",), ("replace", ["everyone of 7"], 7), ("replaced", 9), ("wait",), ("settle", 8, (8, 9)),
+    ]  # fmt: skip
+    assert (plan.added, plan.removed, plan.members, plan.leaving) == (7, 0, 7, 2)
+    assert plan.describe() == ("replace all by 7 rows (2 leave for good); 6 may be in the audience now, 7 will be")
+    assert sent.seconds == 2.5
+
+
+@pytest.mark.parametrize("fails_at", ["clear", "replace", "replaced", "wait"])
+def test_a_replace_that_is_not_known_to_be_applied_is_not_settled(fails_at):
+    spy = Spy(fails_at)
+    with pytest.raises(ConnectionError):
+        sent_by(spy, plan_replace(FakeRows(7), present=0, leaving=0))
+    assert spy.calls[-1][0] == fails_at
+
+
+def test_a_replace_by_nobody_is_refused():
+    with pytest.raises(GuardError, match="Meta takes no empty list") as caught:
+        plan_replace(FakeRows(0), present=6, leaving=6)
+    assert caught.value.permanent
+
+
+# -- resume ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "done"),
+    [
+        ({"remove": 2}, ["remove", "add"]),
+        ({"remove": 0}, ["add"]),
+        ({"remove": 0, "add": 1}, ["add"]),
+        ({"remove": 0, "add": 0}, []),
+        ({"remove": 1, "add_first": 7}, ["add", "remove", "add"]),
+        ({"remove": 1, "add_first": 0, "remove_again": 1}, ["remove", "add"]),
+        ({"remove": 1, "add_first": 0, "remove_again": 0, "add_again": 1}, ["add"]),
+    ],
+)
+def test_l10_a_retry_goes_on_with_the_step_that_was_under_way(before, done):
+    spy = Spy(before=before)
+    sent_by(spy, delta())
+    assert names(spy) == ["open", *done, "settle"]
+
+
+def test_l10_a_replace_is_sent_from_its_beginning():
+    spy = Spy(before={"replace": 0})
+    sent_by(spy, plan_replace(FakeRows(7, "everyone"), present=0, leaving=0))
+    assert ("replace", ["everyone of 7"], 7) in spy.calls
+
+
+def test_l10_a_plan_is_named_by_all_that_it_would_send():
+    plans = [
+        delta(), delta(removals=3), delta(additions=4), delta(again=2), delta(users=8), REFRESH,
+        plan_upload(FakeRows(7, "new")), plan_removal(FakeRows(7, "new")),
+        plan_replace(FakeRows(7, "new"), present=0, leaving=0),
+    ]  # fmt: skip
+    assert len({plan.digest() for plan in plans}) == len(plans)
+    assert delta().digest() == delta().digest()
 
 
 # -- strangers -------------------------------------------------------------------------------------------------------
 
 
 def test_strangers_are_refused_and_nobody_else():
-    refuse_strangers("120", began_empty=True)
+    refuse_strangers("120", accounts_for_all=True)
     with pytest.raises(StrangersError, match="Audience 120") as caught:
-        refuse_strangers("120", began_empty=False)
+        refuse_strangers("120", accounts_for_all=False)
     assert caught.value.permanent
     assert caught.value.remedy
 
