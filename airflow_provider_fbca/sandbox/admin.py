@@ -21,6 +21,8 @@ from airflow_provider_fbca.sandbox.world import World
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow_provider_fbca.sandbox.sessions import Session
+
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
 
@@ -91,6 +93,7 @@ class SettingsForm(_Form):
     tos_accepted: bool | None = None
     apply_delay_seconds: float | None = Field(None, ge=0)
     replace_seconds: float | None = Field(None, ge=0)
+    replace_shows_after_seconds: float | None = Field(None, ge=0)
     replace_fails: bool | None = None
     minimum_people: int | None = Field(None, ge=0)
     unknown_calls_after_create: int | None = Field(None, ge=0)
@@ -260,8 +263,13 @@ def describe(world: World, audience: Audience) -> dict[str, Any]:
         "data_source": audience.data_source,
         "pending_changes": len(audience.changes),
         "replacing": audience.replace is not None,
-        "sessions": [one.as_graph(now) | {"kind": one.kind, "discarded": one.discarded} for one in sessions],
+        "sessions": [_describe_session(audience, one, now) for one in sessions],
     }
+
+
+def _describe_session(audience: Audience, session: Session, now: float) -> dict[str, Any]:
+    shown = session.as_graph(now, at_work=audience.is_replaced_by(session))
+    return {**shown, "kind": session.kind, "discarded": session.discarded}
 
 
 def _batch_of(rows: list[dict[str, Any]], world: World) -> Batch:

@@ -52,12 +52,16 @@ class Replace:
     :param members: the new rows so far.
     :param seconds: how long Meta works once the session is closed.
     :param fails: whether it ends in status 415.
+    :param shows_at: when the audience's status begins to show it.
+    :param is_shown: whether it does.
     """
 
     session: Session
     members: Membership | Counter
     seconds: float
     fails: bool
+    shows_at: float
+    is_shown: bool = False
 
     @property
     def ends_at(self) -> float:
@@ -116,7 +120,7 @@ class Audience:
         """``operation_status.code`` (codes of the Custom Audience reference)."""
         if self.forced_status is not None:
             return self.forced_status
-        if self.replace is not None:
+        if self.replace is not None and self.replace.is_shown:
             return REPLACING
         if self.replace_failed:
             return REPLACE_FAILED
@@ -147,7 +151,13 @@ class Audience:
             elif replace_ends <= now:
                 self._finish_replace(replace_ends)
             else:
-                return
+                break
+        if self.replace:
+            self.replace.is_shown = self.replace.shows_at <= now
+
+    def is_replaced_by(self, session: Session) -> bool:
+        """Say whether a session's replace is still at work."""
+        return self.replace is not None and self.replace.session is session
 
     def close(self) -> None:
         """Give back what the members take."""

@@ -144,7 +144,11 @@ def list_sessions(world: World, audience: Audience, params: Params) -> list[dict
     now = world.clock.now()
     wanted = params.text("session_id")
     sessions = [session for session in world.sessions.values() if session.audience_id == audience.audience_id]
-    shown = [session.as_graph(now) for session in sessions if wanted in ("", str(session.session_id))]
+    shown = [
+        session.as_graph(now, at_work=audience.is_replaced_by(session))
+        for session in sessions
+        if wanted in ("", str(session.session_id))
+    ]
     fields = params.names("fields")
     return [_pick(session, fields or list(session), "CustomAudienceSession", with_id=False) for session in shown]
 

@@ -77,9 +77,15 @@ class Session:
         self.invalid += invalid
         self.batches += 1
 
-    def as_graph(self, now: float) -> dict[str, str]:
-        """Return the session as the sessions edge shows it: all strings."""
+    def as_graph(self, now: float, *, at_work: bool = False) -> dict[str, str]:
+        """Return the session as the sessions edge shows it: all strings.
+
+        The words of ``stage`` are ours, as Meta documents none.
+
+        :param at_work: whether what it brought is still being applied.
+        """
         is_open = now < self.ends_at
+        is_done = not (is_open or at_work)
         return {
             "session_id": str(self.session_id),
             "start_time": str(int(self.started_at)),
@@ -87,8 +93,8 @@ class Session:
             "num_received": str(self.received),
             "num_matched": "-1" if is_open else str(self.received - self.invalid),
             "num_invalid_entries": str(self.invalid),
-            "progress": "0" if is_open else "100",
-            "stage": "uploading" if is_open else "finished",
+            "progress": "100" if is_done else "0",
+            "stage": "finished" if is_done else "uploading" if is_open else "processing",
         }
 
 

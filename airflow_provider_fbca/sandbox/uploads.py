@@ -195,7 +195,14 @@ def _begin_replace(world: World, audience: Audience, session_id: int, payload: P
     session = Session(session_id, audience.audience_id, "replace", world.clock.now(), keys=payload.keys)
     world.sessions[audience.account_id, session_id] = session
     settings = world.settings
-    audience.replace = Replace(session, world.new_members(), settings.replace_seconds, settings.replace_fails)
+    audience.replace = Replace(
+        session,
+        world.new_members(),
+        settings.replace_seconds,
+        settings.replace_fails,
+        shows_at=session.started_at + settings.replace_shows_after_seconds,
+        is_shown=not settings.replace_shows_after_seconds,
+    )
     audience.data_source = audience.data_source or payload.data_source
     return session
 
