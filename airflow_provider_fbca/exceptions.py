@@ -205,3 +205,7 @@ class GraphThrottledError(GraphRetryableError):
 
 class GraphBusyError(GraphRetryableError):
     """The audience is being replaced or updated by Meta, which takes no other change meanwhile."""
+
+
+class GraphReplaceFailedError(GraphRetryableError):
+    """Meta took all batches of a replace and then could not complete it."""

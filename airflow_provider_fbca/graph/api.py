@@ -117,6 +117,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
     :param timeout: seconds for one exchange. A call that is tried again takes longer.
     :param proxies: by scheme, as requests has them; what the environment says without it.
     :param retry: how often and how long to try.
+    :param clock: seconds that only grow, in place of :func:`time.monotonic`, for tests.
     :raises ConnectionFieldsError: a field has an impossible value; all of them are named at once.
 
     .. seealso::
@@ -135,6 +136,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         timeout: float = DEFAULT_TIMEOUT,
         proxies: Mapping[str, str] | None = None,
         retry: RetryPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         version = api_version or DEFAULT_API_VERSION
         credentials = Credentials(
@@ -150,6 +152,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         self.base_url = credentials.GRAPH
         self.app_id = app_id
         self.retry = retry or RetryPolicy()
+        self._clock = clock
         # Proxies of the environment are for the world outside, not for a server on this machine.
         self._transport = Transport(timeout=timeout, proxies=proxies, use_environment=not credentials.is_local)
         self._credentials = credentials
@@ -206,7 +209,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
 
     @property
     def unknown_since(self) -> float | None:
-        """When the answer to a write was last given up, by :func:`time.monotonic`; None if all were answered.
+        """When the answer to a write was last given up, by the client's clock; None if all were answered.
 
         Such a write may still land until :attr:`longest_flight` seconds later, also if another try of it was answered.
         """
@@ -256,6 +259,8 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         params: Mapping[str, Any] | None = None,
         *,
         repeatable: Repeatable = repeat_any,
+        before_try: Callable[[], None] | None = None,
+        sleep: Callable[[float], None] | None = None,
     ) -> dict[str, Any]:
         """Make a call and return its answer's value, for calls that the SDK has no good form for.
 
@@ -263,11 +268,13 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         :param path: parts of the path after the version.
         :param params: parameters.
         :param repeatable: after which errors the call may be made again.
+        :param before_try: called before each try; what it raises ends the call.
+        :param sleep: waits between tries, so that a pause can be cut short.
         :returns: the JSON object that Meta answered; links in it to other pages have lost their token.
         :raises GraphError: Meta refused the call or did not answer it.
         """
         call = _Call(method, path, params or {})
-        _, value = self._perform(call.node, self._request(call), repeatable)
+        _, value = self._perform(call.node, self._request(call), repeatable, before_try=before_try, sleep=sleep)
         cleaned: dict[str, Any] = without_identity(value)
         return cleaned
 
@@ -309,7 +316,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         """
         self._accounts[audience_id] = account_id
         if created:
-            self._created[audience_id] = time.monotonic()
+            self._created[audience_id] = self._clock()
 
     def _perform(
         self,
@@ -331,7 +338,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
                 answer, value = self._exchange(request, kind)
             except GraphError as error:
                 if error.outcome_unknown:
-                    self._unknown_since = time.monotonic()
+                    self._unknown_since = self._clock()
                 raise
             self._num_requests_succeeded += 1
             self._warn_of_version(answer)
@@ -355,7 +362,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
             created is not None
             and isinstance(error, GraphNotFoundError)
             and error.code == ALIAS_UNKNOWN
-            and time.monotonic() - created < _FRESH_SECONDS
+            and self._clock() - created < _FRESH_SECONDS
         )
 
     def _request(self, call: _Call) -> Request:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -72,10 +73,19 @@ class Audiences:
     """Calls on customer-list audiences.
 
     :param api: the client.
+    :param before_try: called before each try of a call that reads; what it raises ends the call.
+    :param sleep: waits between such tries, so that a pause can be cut short.
     """
 
-    def __init__(self, api: GraphApi) -> None:
+    def __init__(
+        self,
+        api: GraphApi,
+        *,
+        before_try: Callable[[], None] | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
         self._api = api
+        self._read = partial(api.request, "GET", before_try=before_try, sleep=sleep)
 
     def create(
         self,
@@ -167,7 +177,7 @@ class Audiences:
 
         .. seealso:: https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/custom-audience
         """
-        return self._api.request("GET", (audience_number(audience_id),), {"fields": ",".join(fields)})
+        return self._read((audience_number(audience_id),), {"fields": ",".join(fields)})
 
     def update(self, audience_id: str, **values: Any) -> None:
         """Change an audience's own fields (``name``, ``description``, ``retention_days``, ...), not its people.
@@ -241,7 +251,7 @@ class Audiences:
 
         .. seealso:: https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/reference/custom-audience-terms-of-service
         """
-        answer = self._api.request("GET", (f"act_{account_number(account_id)}",), {"fields": "tos_accepted"})
+        answer = self._read((f"act_{account_number(account_id)}",), {"fields": "tos_accepted"})
         accepted = answer.get("tos_accepted")
         if not isinstance(accepted, Mapping):
             return None
@@ -258,7 +268,7 @@ class Audiences:
         .. seealso:: https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
         token, app_token = self._api.token, self._api.app_token
-        answer = self._api.request("GET", ("debug_token",), {"input_token": token, "access_token": app_token})
+        answer = self._read(("debug_token",), {"input_token": token, "access_token": app_token})
         data = answer.get("data")
         if not isinstance(data, Mapping):
             raise GraphRequestError("Meta described the token in a form that is not known.")
@@ -282,8 +292,7 @@ class Audiences:
         """One page, and the size that Meta could deliver: too large ones are refused with code 1."""
         while True:
             try:
-                return self._api.request(
-                    "GET",
+                return self._read(
                     path,
                     {**params, "limit": limit},
                     repeatable=lambda error, size=limit: repeat_any(error) and not _is_too_large(error, size),  # type: ignore[misc]

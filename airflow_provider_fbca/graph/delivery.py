@@ -114,11 +114,26 @@ class Options:
     max_payload_bytes: int
     payload_extra: Mapping[str, Any] | None
     clock: Callable[[], float]
+    sleep: Callable[[float], None]
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask_before_request(self) -> None:
+        """Call ``before_request``, from one thread at a time."""
+        with self.lock:
+            self.before_request()
+
+    def wait_out_flights(self) -> None:
+        """Wait until no write whose answer was given up can still land."""
+        if self.api.unknown_since is None:
+            return
+        left = self.api.unknown_since + self.api.longest_flight - self.clock()
+        if left > 0:
+            log.warning("Meta left a request without an answer; waiting %.0f s until it can land no more.", left)
+            self.sleep(left)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Prepared:
+class Prepared:
     """A batch that is ready, not yet placed in a session."""
 
     payload: Payload
@@ -127,7 +142,7 @@ class _Prepared:
     last: bool
 
 
-@dataclass(slots=True)
+@dataclass
 class Delivery:
     """One call of an uploader."""
 
@@ -150,7 +165,7 @@ class Delivery:
             try:
                 session: Session | None = None
                 for prepared in self.batches(rows):
-                    session = self._place(prepared, session, pool)
+                    session = self.place(prepared, session, pool)
             except BaseException as error:
                 self.stop.set()
                 self._wait_quietly()
@@ -168,7 +183,7 @@ class Delivery:
             invalid_rows=tuple(sorted(self.invalid_rows)),
         )
 
-    def batches(self, rows: Iterable[pa.RecordBatch]) -> Iterator[_Prepared]:
+    def batches(self, rows: Iterable[pa.RecordBatch]) -> Iterator[Prepared]:
         """Prepare batches one by one: exact size, within the limit of bytes, the last one marked."""
         first_row = 0
         for chunk, last in rechunk(rows, self.options.batch_size):
@@ -176,18 +191,26 @@ class Delivery:
             for payload, count in payloads_within(
                 chunk, self.options.max_payload_bytes, extra=self.options.payload_extra
             ):
-                yield _Prepared(payload, first_row, count, last and first_row + count == end)
+                yield Prepared(payload, first_row, count, last and first_row + count == end)
                 first_row += count
 
-    def send(self, batch: Batch, session: Session, *, node: str | None = None) -> BatchAck:
-        """Send one batch, with its tries, and read the answer. Runs in any thread."""
+    def send(
+        self, batch: Batch, session: Session, *, node: str | None = None, may_have_landed: bool = False
+    ) -> BatchAck:
+        """Send one batch, with its tries, and read the answer. Runs in any thread.
+
+        :param batch: what to send.
+        :param session: that it belongs to.
+        :param node: whose edge takes it; the audience's by default.
+        :param may_have_landed: whether an earlier request of the same rows may have closed the session.
+        """
         options = self.options
         members: dict[str, bytes | Payload] = {"payload": batch.payload}
         if self.verb is not Verb.ERASE:
             members["session"] = batch.session_json(self.total)
         # A replace's first batch starts it: a second one could start it twice.
         starts = self.verb is Verb.REPLACE and batch.seq == 1
-        tries = _Tries(repeat_unsent if starts else repeat_any)
+        tries = _Tries(repeat_unsent if starts else repeat_any, may_have_landed=may_have_landed)
 
         def before_try() -> None:
             if self.stop.is_set():
@@ -197,8 +220,7 @@ class Delivery:
                     "The upload session came near its 90 minutes before a batch got through.",
                     remedy="Run the task again: it begins another session.",
                 )
-            with options.lock:
-                options.before_request()
+            options.ask_before_request()
 
         method, edge = self.verb.value
         started = options.clock()
@@ -231,20 +253,20 @@ class Delivery:
             ),
         )
 
-    def _place(self, prepared: _Prepared, session: Session | None, pool: ThreadPoolExecutor) -> Session | None:
+    def place(self, prepared: Prepared, session: Session | None, pool: ThreadPoolExecutor) -> Session | None:
         """Put a batch into its session and send it; returns the session for the next one."""
         # The age of a session counts when its batch is sent, so first comes the wait for a free place.
-        self._wait(self.options.max_concurrency - 1)
+        self.wait(self.options.max_concurrency - 1)
         session, rolls = self._session_for(session)
         closes = prepared.last or rolls
         batch = session.next_batch(prepared.payload, first_row=prepared.first_row, rows=prepared.rows, last=closes)
         # A session takes nothing after its last batch, and a replace nothing before its first has been accepted.
         alone = closes or (self.verb is Verb.REPLACE and batch.seq == 1)
         if alone:
-            self._wait(0)
+            self.wait(0)
         self.flying[pool.submit(self.send, batch, session)] = session
         if alone:
-            self._wait(0)
+            self.wait(0)
         return None if closes else session
 
     def _session_for(self, session: Session | None) -> tuple[Session, bool]:
@@ -260,7 +282,7 @@ class Delivery:
             )
         if session and age <= TOO_OLD_SECONDS:
             return session, True
-        self._wait(0)
+        self.wait(0)
         session_id = self.options.new_session()
         if isinstance(session_id, bool) or not isinstance(session_id, int) or not 0 < session_id <= MAX_SESSION_ID:
             raise OptionsError(f"A session id must be an integer from 1 to {MAX_SESSION_ID}.")
@@ -268,7 +290,7 @@ class Delivery:
         self.sessions.append(fresh)
         return fresh, False
 
-    def _wait(self, left: int) -> None:
+    def wait(self, left: int) -> None:
         """Take the answers that are there, and wait until no more than ``left`` requests are flying."""
         self._take([future for future in self.flying if future.done()])
         while len(self.flying) > left:
@@ -304,7 +326,7 @@ class Delivery:
         """After an error: let what is flying end, report what was acknowledged, leave the error the first."""
         while self.flying:
             try:
-                self._wait(0)
+                self.wait(0)
             except Exception as error:  # noqa: BLE001 - only the first error is raised
                 if not isinstance(error, _StoppedError):
                     log.warning("Another batch of the upload failed too: %s.", type(error).__name__)
@@ -313,8 +335,8 @@ class Delivery:
 class _Tries:
     """What the tries of one batch have taught so far."""
 
-    def __init__(self, safe: Repeatable) -> None:
-        self.may_have_landed = False
+    def __init__(self, safe: Repeatable, *, may_have_landed: bool) -> None:
+        self.may_have_landed = may_have_landed
         self._safe = safe
 
     def repeatable(self, error: BaseException) -> bool:

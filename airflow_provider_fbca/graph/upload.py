@@ -7,28 +7,48 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_fbca.exceptions import GraphError, OptionsError
+from airflow_provider_fbca.exceptions import (
+    GraphBusyError,
+    GraphError,
+    GraphReplaceFailedError,
+    OptionsError,
+    UsersError,
+)
 from airflow_provider_fbca.graph.delivery import BatchAck, Delivery, Options, UploadTotals, Verb
-from airflow_provider_fbca.graph.errors import REPLACE_FINISHED, REPLACE_NOT_BEGUN, REPLACE_TIMED_OUT
+from airflow_provider_fbca.graph.errors import (
+    REPLACE_FINISHED,
+    REPLACE_IN_PROGRESS,
+    REPLACE_NOT_BEGUN,
+    REPLACE_TIMED_OUT,
+)
 from airflow_provider_fbca.graph.ids import account_number, audience_number
 from airflow_provider_fbca.graph.payload import payloads_within
+from airflow_provider_fbca.graph.replacing import Replacing
 from airflow_provider_fbca.graph.sessions import MAX_SESSION_ID, Session
+from airflow_provider_fbca.graph.watching import REPLACE_MARGIN_SECONDS, REPLACE_SECONDS, ReplaceEnd, ReplaceWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     import pyarrow as pa
 
     from airflow_provider_fbca.graph.api import GraphApi
 
-__all__ = ["MAX_BATCH_ROWS", "MAX_SESSION_ID", "BatchAck", "ReplaceState", "UploadTotals", "UserUploader"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "MAX_BATCH_ROWS",
+    "MAX_SESSION_ID",
+    "REPLACE_MARGIN_SECONDS",
+    "REPLACE_SECONDS",
+    "BatchAck",
+    "ReplaceEnd",
+    "ReplaceState",
+    "UploadTotals",
+    "UserUploader",
+]
 
 #: Meta's limit of rows in one request.
 MAX_BATCH_ROWS: Final = 10_000
@@ -42,6 +62,8 @@ class ReplaceState(Enum):
     CLOSED = "closed"
     CLOSED_BEFORE = "closed before"
     NEVER_BEGUN = "never begun"
+    #: Another batch was not taken while Meta replaces or updates the audience, by this session or another.
+    BUSY = "busy"
 
 
 class UserUploader:
@@ -66,8 +88,9 @@ class UserUploader:
         raises stops everything.
     :param max_body_bytes: most bytes of a request; a batch that is larger goes as several.
     :param payload_extra: further members of every payload (``app_ids``, ``page_ids``, ``data_source``).
-    :param clock: seconds that only grow, as :func:`time.monotonic` counts them; sessions age by it.
-    :param sleep: waits in place of :func:`time.sleep` in :meth:`wait_out_flights`; what it raises ends the wait.
+    :param clock: seconds that only grow, the same as the client's; sessions age by it.
+    :param sleep: waits in place of :func:`time.sleep` for requests without an answer and for replaces; what it raises
+        ends the wait.
     :raises OptionsError: an option has an impossible value.
     """
 
@@ -92,7 +115,6 @@ class UserUploader:
             raise OptionsError("max_concurrency must be 1 or more.")
         if max_body_bytes < 2 * _ENVELOPE_BYTES:
             raise OptionsError(f"max_body_bytes must be {2 * _ENVELOPE_BYTES} or more.")
-        self._sleep = sleep
         self._options = Options(
             api=api,
             audience_id=audience_number(audience_id),
@@ -104,7 +126,13 @@ class UserUploader:
             max_payload_bytes=max_body_bytes - _ENVELOPE_BYTES,
             payload_extra=payload_extra,
             clock=clock,
+            sleep=sleep,
         )
+
+    @property
+    def batch_size(self) -> int:
+        """Most rows in a request."""
+        return self._options.batch_size
 
     def add(self, rows: Iterable[pa.RecordBatch], *, total: int) -> UploadTotals:
         """Add people; those who are in already are not harmed.
@@ -126,39 +154,81 @@ class UserUploader:
         return Delivery(self._options, Verb.REMOVE, total).go(rows)
 
     def replace(self, rows: Iterable[pa.RecordBatch], *, total: int) -> UploadTotals:
-        """Replace all people of the audience. Meta applies it some time after the last batch.
+        """Replace all people of the audience.
+
+        Meta applies it some time after the last batch: see :meth:`wait_until_replaced`.
 
         The first batch is sent alone, since it starts the replace; then all others but the last, a few at once; then
-        the last, which ends it. The first is never sent again when its outcome is unknown.
+        the last, which ends it. The first is never sent twice in one session: where its outcome is unknown, this waits
+        until it can land no more, and goes on in that session if it has arrived, or in a new one if not.
 
         :param rows: everybody who shall be in the audience.
         :param total: how many they are, a hint for Meta.
+        :returns: what was done; the last of its sessions is the one that replaces, others have never begun.
+        :raises UsersError: there are no rows, and nothing was sent.
         :raises GraphBusyError: another replace or update is still going on.
         :raises GraphRetryableError: the session came near its 90 minutes, or broke; begin again with another.
         :raises GraphError: a batch was refused or not answered, after all its tries.
         """
-        return Delivery(self._options, Verb.REPLACE, total).go(rows)
+        totals = Replacing(self._options, Verb.REPLACE, total).go(rows)
+        if not totals.requests:
+            raise UsersError(
+                "An audience cannot be replaced by nobody: Meta takes no empty batch.",
+                remedy="Remove the people who may be in it instead.",
+            )
+        return totals
+
+    def wait_until_replaced(self, session_id: int) -> None:
+        """Wait until Meta is done with a replace whose last batch was acknowledged (rule S6).
+
+        It is done once the audience reads as normal after it read as being replaced, or as changed since the first
+        reading, or once the session reads as finished. The wait has a bound: by 90 minutes from now Meta has closed the
+        session even if it lost the last batch, and half an hour is for its work. The log tells of the wait each minute,
+        and ``before_request`` is called before each reading.
+
+        :param session_id: the session that replaces, the last of those that :meth:`replace` returned.
+        :raises GraphReplaceFailedError: Meta gave the replace up; begin again with another session.
+        :raises GraphBusyError: two hours have passed and Meta has not said that it is done.
+        :raises GraphFlaggedError: the audience takes no people any more.
+        :raises GraphError: the audience cannot be read.
+        """
+        end = self.watch_replaces((session_id,), REPLACE_SECONDS)
+        if end is ReplaceEnd.FAILED:
+            raise GraphReplaceFailedError(
+                "Meta could not complete the replace (operation_status 415).",
+                remedy="Run the task again: it begins another session.",
+            )
+        if end is not ReplaceEnd.DONE:
+            raise GraphBusyError(
+                f"Meta has not said within {REPLACE_SECONDS / 60:.0f} minutes that the replace is done.",
+                remedy="Look at the audience in Ads Manager, and run the task again once it reads as ready.",
+            )
+
+    def watch_replaces(self, session_ids: Collection[int], seconds: float) -> ReplaceEnd:
+        """Read the audience until replaces are done, as for :meth:`wait_until_replaced`, or the time is over.
+
+        :param session_ids: sessions that have got their last batch, or that Meta has ended.
+        :param seconds: the longest time to wait; the audience is read once at least.
+        :returns: how it ended.
+        :raises GraphError: the audience cannot be read, or takes no people any more.
+        """
+        return ReplaceWatch(self._options, session_ids).wait(seconds)
 
     def wait_out_flights(self) -> None:
         """Wait until no write whose answer was given up can still land: what comes next would be undone by it."""
-        api = self._options.api
-        if api.unknown_since is None:
-            return
-        left = api.unknown_since + api.longest_flight - self._options.clock()
-        if left > 0:
-            log.warning("Meta left a request without an answer; waiting %.0f s until it can land no more.", left)
-            self._sleep(left)
+        self._options.wait_out_flights()
 
     def close_replace(self, session_id: int, rows: pa.RecordBatch, *, batch_seq: int, total: int) -> ReplaceState:
         """End a replace that was begun earlier, by sending its last batch.
 
-        Meta then applies the batches that it has. The audience may be busy for a while, whatever this returns.
+        Meta then applies the batches that it has. The audience may be busy for a while, whatever this returns; only
+        where the replace had never begun is there nothing to wait for.
 
         :param session_id: the session to close.
-        :param rows: the rows of its last batch, at most a batch of them.
+        :param rows: the rows of its last batch, at most a batch of them; so many as one body holds are sent.
         :param batch_seq: a number other than 1, since 1 would start the replace anew.
         :param total: rows of the whole session.
-        :returns: whether it was closed now, or before, or had never begun at Meta.
+        :returns: whether it was closed now, or before, or had never begun at Meta, or whether Meta is at work.
         :raises GraphError: Meta refused it for another reason or did not answer, after all tries.
         """
         if batch_seq <= 1:
@@ -166,7 +236,8 @@ class UserUploader:
         session = Session(session_id, self._options.clock())
         session.batches = batch_seq - 1
         run = Delivery(self._options, Verb.REPLACE, total)
-        [(payload, count)] = payloads_within(rows, 2**62, extra=self._options.payload_extra)
+        options = self._options
+        payload, count = next(payloads_within(rows, options.max_payload_bytes, extra=options.payload_extra))
         try:
             run.send(session.next_batch(payload, first_row=0, rows=count, last=True), session)
         except GraphError as error:
@@ -174,6 +245,8 @@ class UserUploader:
                 return ReplaceState.CLOSED_BEFORE
             if error.subcode == REPLACE_NOT_BEGUN:
                 return ReplaceState.NEVER_BEGUN
+            if error.subcode == REPLACE_IN_PROGRESS:
+                return ReplaceState.BUSY
             raise
         return ReplaceState.CLOSED
 

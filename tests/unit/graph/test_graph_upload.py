@@ -18,8 +18,8 @@ from airflow_provider_fbca.exceptions import (
     GraphPermissionError,
     GraphRemovalRefusedError,
     GraphRetryableError,
-    GraphTransientError,
     OptionsError,
+    UsersError,
 )
 from airflow_provider_fbca.graph.upload import BatchAck, ReplaceState, UserUploader
 
@@ -174,9 +174,11 @@ class TestOrder:
         begun: list[int] = []
         upload = uploader(odd_api, new_session=lambda: begun.append(1) or 1)
         empty = pa.record_batch({"EXTERN_ID": pa.array([], pa.string())})
-        for verb in (upload.add, upload.remove, upload.replace):
+        for verb in (upload.add, upload.remove):
             totals = verb([empty], total=0)
             assert (totals.requests, totals.session_ids) == (0, ())
+        with pytest.raises(UsersError, match="replaced by nobody"):
+            upload.replace([empty], total=0)
         assert (begun, odd.seen) == ([], [])
 
     def test_the_session_says_what_meta_wants(self, odd: OddServer, odd_api: GraphApi) -> None:
@@ -461,15 +463,6 @@ class TestFailure:
             uploader(odd_api, **options).add(rows(), total=500)
         assert not any(one["last_batch_flag"] for one in sessions_of(odd))
 
-    def test_the_first_batch_of_a_replace_is_not_sent_again_when_it_may_have_landed(
-        self, odd: OddServer, odd_api: GraphApi
-    ) -> None:
-        odd.say(Reply(drop=True))
-        with pytest.raises(GraphTransientError) as caught:
-            uploader(odd_api).replace(people(300), total=300)
-        assert caught.value.outcome_unknown
-        assert len(odd.seen) == 1
-
     def test_the_first_batch_of_a_replace_is_sent_again_after_a_rate_limit(
         self, odd: OddServer, odd_api: GraphApi
     ) -> None:
@@ -566,19 +559,17 @@ def test_whatever_the_line_does_a_success_means_that_exactly_the_rows_are_in(
             operation=chance.choice(["add_users", "remove_users", "replace_users"]),
             nth=chance.randint(1, 6),
         )
-    options = {"batch_size": chance.choice([50, 100, 333]), "max_concurrency": chance.randint(1, 5)}
+    options = {
+        "batch_size": chance.choice([50, 100, 333]),
+        "max_concurrency": chance.randint(1, 5),
+        "sleep": sandbox.advance,
+    }
     upload = uploader(api, audience_id, **options)
     added, removed, replaced = chance.randint(1, 900), chance.randint(0, 900), chance.randint(1, 700)
     upload.add(people(added, step=chance.randint(1, 300)), total=added)
     upload.remove(people(removed), total=removed)
     assert sandbox.audience(audience_id)["rows"] == max(0, added - removed)
-    try:
-        upload.replace(people(replaced, start=5000), total=replaced)
-    except GraphTransientError as error:
-        # Only the first batch, which is never sent twice, may end so.
-        assert error.outcome_unknown  # noqa: PT017 - the other end is as good
-        assert len(sandbox.requests("replace_users")) == 1
-        return
+    upload.replace(people(replaced, start=5000), total=replaced)
     sandbox.advance(10)
     in_audience = {row["EXTERN_ID"] for row in sandbox.members(audience_id)}
     assert in_audience == {f"c{number}" for number in range(5000, 5000 + replaced)}

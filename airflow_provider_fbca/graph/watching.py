@@ -1,0 +1,156 @@
+"""Telling when Meta is done with a replace (rule S6).
+
+Meta works on a replace after its last batch, and says nothing when it is done: its audience has to be read until it
+tells. A single reading proves nothing, since the status may be from before the replace began to show.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_fbca.exceptions import GraphFlaggedError, GraphRetryableError
+from airflow_provider_fbca.graph.audiences import Audiences, operation_code
+from airflow_provider_fbca.graph.sessions import SESSION_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from airflow_provider_fbca.graph.delivery import Options
+
+log = logging.getLogger(__name__)
+
+#: Seconds that Meta may work on a replace once its session has ended, and that clocks may differ.
+REPLACE_MARGIN_SECONDS: Final = 30 * 60.0
+#: Seconds after the beginning of a session by which Meta has closed and applied it, whatever was sent or lost.
+REPLACE_SECONDS: Final = SESSION_SECONDS + REPLACE_MARGIN_SECONDS
+
+_WORKING = 414
+_FAILED = 415
+#: Codes of an audience that Meta is not changing: normal, or with a remark (low match rate, unused for long).
+_AT_REST = frozenset({100, 200, 400, 411, 412, 450})
+#: Codes of an audience that takes no people until a person has cleared that.
+_BLOCKED = frozenset({470, 471, 500})
+
+_FIRST_PAUSE = 2.0
+_LONGEST_PAUSE = 60.0
+_MINUTE = 60.0
+_FIELDS = ("operation_status", "time_content_updated")
+
+
+class ReplaceEnd(Enum):
+    """How a wait for replaces has ended."""
+
+    DONE = "done"
+    #: Meta gave up the replace; the audience may be as it was before, or hold a part.
+    FAILED = "failed"
+    #: Time ran out, and the audience reads as being replaced, or cannot be read.
+    WORKING = "working"
+    #: Time ran out, and nothing tells whether it was done before, or has not begun to show.
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class _Signs:
+    """What the readings of an audience have told so far.
+
+    :param seen_working: whether one showed a replace at work.
+    :param seen_failed: whether the one before showed a failed replace.
+    :param baseline: ``time_content_updated`` of the first reading; the one tuple holds it also where Meta gave none.
+    """
+
+    seen_working: bool = False
+    seen_failed: bool = False
+    baseline: tuple[int] | None = None
+
+    def take(self, audience: Mapping[str, Any]) -> ReplaceEnd | None:
+        """Take in a reading.
+
+        :returns: how the wait has ended; UNKNOWN where the audience is at rest and nothing tells since when; None while
+            it may be at work.
+        """
+        code, content = operation_code(audience), _instant(audience.get("time_content_updated"))
+        self.baseline = self.baseline or (content,)
+        failed_before, self.seen_failed = self.seen_failed, code == _FAILED
+        self.seen_working = self.seen_working or code == _WORKING
+        if code in _BLOCKED:
+            raise GraphFlaggedError(
+                f"The audience cannot be replaced: its operation_status is {code}.",
+                remedy="Look at the audience and at its ad account in Ads Manager.",
+            )
+        if code == _FAILED:
+            # The first such reading alone may be about an earlier replace.
+            return ReplaceEnd.FAILED if failed_before or self.seen_working else None
+        if code not in _AT_REST:
+            return None
+        changed_since = content > self.baseline[0]
+        return ReplaceEnd.DONE if self.seen_working or changed_since else ReplaceEnd.UNKNOWN
+
+
+@dataclass(slots=True)
+class ReplaceWatch:
+    """Reads an audience until its replaces are done.
+
+    :param options: of the uploader.
+    :param session_ids: the sessions of the replaces. Meta works on one at a time, so that the audience's status speaks
+        for all of them; each has got its last batch already, or was ended by Meta.
+    """
+
+    options: Options
+    session_ids: Collection[int]
+    _signs: _Signs = field(default_factory=_Signs)
+
+    def wait(self, seconds: float) -> ReplaceEnd:
+        """Read now and then until the replaces are done or the time is over; the audience is read once at least.
+
+        :param seconds: the longest time to wait.
+        """
+        options = self.options
+        began, slept, told, pause = options.clock(), 0.0, 0.0, _FIRST_PAUSE
+        while True:
+            now = self._look()
+            # A pause lasts as long as was asked for, or longer: whichever is more has passed.
+            passed = max(slept, options.clock() - began)
+            if now in {ReplaceEnd.DONE, ReplaceEnd.FAILED} or passed >= seconds:
+                return now
+            if passed >= told + _MINUTE:
+                log.info("Meta is at work on the replace; waiting for it since %.0f minutes.", passed / _MINUTE)
+                told = passed
+            pause_now = min(pause, seconds - passed)
+            options.sleep(pause_now)
+            slept += pause_now
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _look(self) -> ReplaceEnd:
+        audiences = Audiences(self.options.api, before_try=self.options.ask_before_request, sleep=self.options.sleep)
+        try:
+            found = self._signs.take(audiences.get(self.options.audience_id, fields=_FIELDS))
+            if found is ReplaceEnd.UNKNOWN and self._are_finished(audiences):
+                return ReplaceEnd.DONE
+        except GraphRetryableError as error:
+            # A replace is too long a work to be begun anew for a reading that failed.
+            log.warning("The audience could not be read: %s", error)
+            return ReplaceEnd.WORKING
+        return found or ReplaceEnd.WORKING
+
+    def _are_finished(self, audiences: Audiences) -> bool:
+        return all(self._is_finished(audiences, session_id) for session_id in self.session_ids)
+
+    def _is_finished(self, audiences: Audiences, session_id: int) -> bool:
+        found = audiences.sessions(self.options.audience_id, session_id=session_id)
+        return any(_is_finished(each) for each in found if str(each.get("session_id")) == str(session_id))
+
+
+def _is_finished(session: Mapping[str, Any]) -> bool:
+    """Tell whether a session reads as finished. Meta documents that both are text, but not what they say."""
+    return str(session.get("progress")) == "100" and str(session.get("stage")).lower() == "finished"
+
+
+def _instant(value: object) -> int:
+    """Seconds since 1970, which come as a number or as text; 0 where Meta gave none."""
+    try:
+        return int(str(value))
+    except ValueError:
+        return 0
