@@ -67,6 +67,19 @@ class Snapshot:
             # Some versions of Arrow fail on a file without a row group.
             yield from file.iter_batches(batch_size=_GROUP_ROWS) if self.rows else ()
 
+    def last_rows(self, count: int) -> pa.Table:
+        """Return the last rows in their stored order, without row ids.
+
+        :param count: how many; all where there are fewer.
+        """
+        with pq.ParquetFile(self.path) as file:
+            groups, found = file.num_row_groups, 0
+            while groups and found < count:
+                groups -= 1
+                found += file.metadata.row_group(groups).num_rows
+            rows = file.read_row_groups(range(groups, file.num_row_groups), columns=self.schema.names)
+        return rows.slice(max(0, rows.num_rows - count))
+
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, as ``sha256:<hex>``."""
