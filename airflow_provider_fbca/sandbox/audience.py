@@ -52,7 +52,7 @@ class Replace:
     :param members: the new rows so far.
     :param seconds: how long Meta works once the session is closed.
     :param fails: whether it ends in status 415.
-    :param shows_at: when the audience's status begins to show it.
+    :param shows_at: when the audience begins to know of it, in its status and by refusing changes.
     :param is_shown: whether it does.
     """
 

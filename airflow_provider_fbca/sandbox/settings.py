@@ -73,7 +73,8 @@ class Settings:
     :param tos_accepted: False withdraws the Custom Audience terms for all accounts.
     :param apply_delay_seconds: clock time between accepting an addition or a removal and applying it.
     :param replace_seconds: clock time that a replace works after its last batch.
-    :param replace_shows_after_seconds: clock time from the first batch of a replace until the status shows it.
+    :param replace_shows_after_seconds: clock time from the first batch of a replace until the audience knows of it: its
+        status is as before, and people are added and removed whom the replace then overwrites.
     :param replace_fails: replaces end with status 415 and change nothing.
     :param minimum_people: a removal that would leave fewer people is refused with 200/1870047.
     :param unknown_calls_after_create: how many calls to a new audience fail with 803.

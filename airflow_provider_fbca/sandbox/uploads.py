@@ -35,7 +35,7 @@ def change_users(
     _check_open(world, audience)
     payload = _read_payload(params)
     _check_fit(audience, payload, value_needed=not removes)
-    if audience.replace is not None:
+    if audience.replace is not None and audience.replace.is_shown:
         raise errors.replace_in_progress()
     place = _read_place(params, entry, required=False)
     batch = _read_batch(world, payload, entry)

@@ -131,3 +131,30 @@ def test_people_of_a_replace_are_people(graph: Graph, loaded: str) -> None:
     assert (graph.sandbox.audience(loaded)["people"], graph.sandbox.audience(loaded)["rows"]) == (2, 3)
     graph.remove(loaded, ["EMAIL"], [[B]])
     assert graph.sandbox.members(loaded) == [{"EMAIL": D}]
+
+
+def test_replace_may_show_late(graph: Graph, loaded: str) -> None:
+    graph.sandbox.change(replace_shows_after_seconds=30)
+    accepted(graph.replace(loaded, ["EMAIL"], [[B]], session_id=7, batch_seq=1))
+    assert graph.status(loaded) == 200
+    graph.add(loaded, ["EMAIL"], [[C]])
+    assert refused(graph.replace(loaded, ["EMAIL"], [[D]], session_id=8, batch_seq=1)) == (2650, 1870145)
+    graph.sandbox.advance(30)
+    assert graph.status(loaded) == 414
+    assert refused(graph.upload(loaded, ["EMAIL"], [[C]])) == (2650, 1870145)
+    accepted(graph.replace(loaded, ["EMAIL"], [[D]], session_id=7, batch_seq=2, last_batch_flag=True))
+    graph.sandbox.advance(60)
+    assert as_set(graph.sandbox.members(loaded)) == as_set([{"EMAIL": B}, {"EMAIL": D}])
+
+
+def test_session_is_finished_once_its_rows_are_applied(graph: Graph, loaded: str) -> None:
+    def stage() -> str:
+        [session] = graph.ok("GET", f"{loaded}/sessions?session_id=7")["data"]
+        return session["stage"]
+
+    accepted(graph.replace(loaded, ["EMAIL"], [[B]], session_id=7, batch_seq=1))
+    assert stage() == "uploading"
+    accepted(graph.replace(loaded, ["EMAIL"], [[C]], session_id=7, batch_seq=2, last_batch_flag=True))
+    assert stage() == "processing"
+    graph.sandbox.advance(60)
+    assert stage() == "finished"
