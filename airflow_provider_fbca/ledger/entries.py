@@ -45,7 +45,10 @@ _PROGRESS = "progress-"
 _FILE = re.compile(
     r"(?P<id>[0-9]{10,}-[0-9a-f]+)\.(?:(?:rows|again)\.parquet|open\.json|settled\.json|(?:session|progress)-[0-9]+\.json)"
 )
-_RESTORE = "Restore the ledger's folder from a backup; without it nobody knows who is in the audience."
+_RESTORE = (
+    "Restore the ledger's folder from a backup; if that is not possible, run a refresh once with "
+    'strategy="replace", which clears all.'
+)
 
 
 @dataclass(frozen=True)

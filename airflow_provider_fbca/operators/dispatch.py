@@ -12,6 +12,7 @@ from airflow_provider_fbca.operators.invalid import invalid_rows
 from airflow_provider_fbca.operators.journal import EntryJournal
 from airflow_provider_fbca.operators.manifest import manifest_of
 from airflow_provider_fbca.operators.progress import Progress
+from airflow_provider_fbca.operators.replaces import close_replaces_in_the_air
 from airflow_provider_fbca.sync import carry_out
 
 if TYPE_CHECKING:
@@ -146,6 +147,9 @@ class Dispatch:
 
     def _clear_the_air(self, sender: UserUploader) -> None:
         """End what replaces of earlier tasks may have left at Meta (rule S6)."""
+        close_replaces_in_the_air(
+            self.ledger, self.history.outstanding, sender, self.workdir, log=self.operator.log, pause=self.pause
+        )
 
     @contextmanager
     def _leaving_a_copy(self, journal: EntryJournal, users: Snapshot) -> Iterator[None]:

@@ -14,6 +14,9 @@ class Log(Protocol):
     def info(self, event: str, *args: object) -> object:
         """Tell the reader of the task's log."""
 
+    def warning(self, event: str, *args: object) -> object:
+        """Tell what the reader should look at."""
+
     def debug(self, event: str, *args: object) -> object:
         """Tell someone who looks closer."""
 

@@ -12,13 +12,13 @@ from airflow_provider_fbca.graph.errors import REPLACE_BROKEN
 from airflow_provider_fbca.graph.upload import REPLACE_MARGIN_SECONDS, REPLACE_SECONDS, ReplaceEnd, ReplaceState
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Iterable
 
     import pyarrow as pa
 
     from airflow_provider_fbca.graph.upload import UserUploader
     from airflow_provider_fbca.ledger import AudienceLedger, Entry, SessionNote, WorkDir
+    from airflow_provider_fbca.operators.progress import Log
 
 _MINUTE = 60.0
 
@@ -29,7 +29,7 @@ def close_replaces_in_the_air(
     uploader: UserUploader,
     workdir: WorkDir,
     *,
-    log: logging.Logger,
+    log: Log,
     pause: Callable[[float], None],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
@@ -56,7 +56,7 @@ def close_replaces_in_the_air(
     unclosed: dict[int, datetime] = {}
     never_begun: set[int] = set()
     for entry in entries:
-        notes = [note for note in ledger.sessions_of(entry) if note.replaces]
+        notes = [note for note in ledger.sessions_of(entry.id) if note.replaces]
         if not notes:
             continue
         log.info("Ledger entry %s may have a replace under way at Meta; ending it.", entry.id)
@@ -89,9 +89,7 @@ class _LastBatch:
     total: int
 
 
-def _last_batch(
-    ledger: AudienceLedger, entry: Entry, batch_size: int, workdir: WorkDir, log: logging.Logger
-) -> _LastBatch | None:
+def _last_batch(ledger: AudienceLedger, entry: Entry, batch_size: int, workdir: WorkDir, log: Log) -> _LastBatch | None:
     """Return the last batch of an entry's rows; None where they are lost, or there were none."""
     try:
         snapshot = ledger.fetch(entry, workdir)
@@ -108,7 +106,7 @@ def _last_batch(
     return _LastBatch(rows.combine_chunks().to_batches()[0], max(2, batches), snapshot.rows)
 
 
-def _close(uploader: UserUploader, note: SessionNote, last: _LastBatch, log: logging.Logger) -> ReplaceState | None:
+def _close(uploader: UserUploader, note: SessionNote, last: _LastBatch, log: Log) -> ReplaceState | None:
     """End one session; None where Meta does not take its last batch."""
     try:
         state = uploader.close_replace(note.session_id, last.rows, batch_seq=last.seq, total=last.total)
@@ -139,9 +137,7 @@ def _noted_at(note: SessionNote) -> datetime | None:
     return noted_at if noted_at.tzinfo else noted_at.replace(tzinfo=UTC)
 
 
-def _wait_for_meta(
-    uploader: UserUploader, session_ids: tuple[int, ...], at_most: timedelta, log: logging.Logger
-) -> None:
+def _wait_for_meta(uploader: UserUploader, session_ids: tuple[int, ...], at_most: timedelta, log: Log) -> None:
     """Wait until Meta says that closed replaces are done, or that it gave them up."""
     end = uploader.watch_replaces(session_ids, at_most.total_seconds())
     if end is ReplaceEnd.WORKING:
@@ -159,7 +155,7 @@ def _wait_for_meta(
     )
 
 
-def _wait_for_the_clock(duration: timedelta, log: logging.Logger, pause: Callable[[float], None]) -> None:
+def _wait_for_the_clock(duration: timedelta, log: Log, pause: Callable[[float], None]) -> None:
     """Wait until Meta has closed by itself what could not be closed, and has applied what had come."""
     left = duration.total_seconds()
     while left > 0:
