@@ -1,38 +1,35 @@
 """Distinct, union and difference of snapshots, by row id, in bounded memory.
 
-DuckDB compares 24 bytes a row (id and position) under a memory limit and spills to the task's private folder; what it
-finds are positions, and the rows themselves are then streamed from their files in stored order. So the answer is
-deterministic, and memory does not grow with the number of keys.
+Of each snapshot 24 bytes a row (id and position) are written to the task's private folder once, in 256 groups, and one
+group of all snapshots is compared at a time. What is found are positions, and the rows themselves are then streamed
+from their files in stored order. So the answer is deterministic, and what grows with the rows is a flag for each.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
 from airflow_provider_fbca.exceptions import LedgerError
-from airflow_provider_fbca.ledger.links import Linked, spread
-from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY, content_ids
+from airflow_provider_fbca.ledger.buckets import BUCKETS, Buckets
+from airflow_provider_fbca.ledger.links import connected
+from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY, ROW_ID, whole_ids
 from airflow_provider_fbca.ledger.snapshot import ROW_ID_COLUMN, Snapshot, SnapshotWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
+    from airflow_provider_fbca.ledger.buckets import Bytes, Records
     from airflow_provider_fbca.ledger.workdir import WorkDir
 
-_MEMORY_LIMIT = "384MB"
-#: Each thread needs a share of that memory for itself: with one for every core of a large machine it would not do.
-_MOST_THREADS = 4
-#: Places of different snapshots never meet: each may hold this many rows.
-_PLACES = 2**40
 _CHUNK_ROWS = 1_000_000
+_PLACED = np.dtype([("id", "V16"), ("place", "<i8")])
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -109,18 +106,19 @@ class FileRows:
 class RowSets:
     """Set operations on snapshots.
 
-    :param workdir: where DuckDB may spill and results are written.
+    :param workdir: where scratch files and results are written.
     """
 
     def __init__(self, workdir: WorkDir) -> None:
         self._workdir = workdir
+        self._indexes: dict[tuple[Path, bool], Buckets] = {}
 
     def distinct(self, snapshot: Snapshot, name: str) -> Snapshot:
         """Return a snapshot without its repeated rows; the first of equal rows stays.
 
         :param name: of the file to write; where nothing repeats, the snapshot itself is returned.
         """
-        (kept,) = self._first_of_each((snapshot,))
+        (kept,) = self._firsts((snapshot,))
         if kept.all():
             return snapshot
         with SnapshotWriter(self._workdir.file(name), snapshot.schema) as writer:
@@ -133,12 +131,14 @@ class RowSets:
 
         :param snapshots: each without repeated rows.
         """
-        kept = (_all(snapshots[0]),) if len(snapshots) == 1 else self._first_of_each(snapshots)
+        kept = (_all(snapshots[0]),) if len(snapshots) == 1 else self._firsts(snapshots)
         return FileRows(tuple(snapshots), kept, _identities(snapshots))
 
     def difference(self, before: Sequence[Snapshot], after: Snapshot) -> FileRows:
         """Return each row that any snapshot of ``before`` holds and ``after`` lacks, once, as identifiers only."""
-        return FileRows(tuple(before), self._first_of_each_but(before, after), _identities(before))
+        # Of equal rows the first counts, and none of before that comes after an equal one of after.
+        _, *kept = self._firsts((after, *before))
+        return FileRows(tuple(before), tuple(kept), _identities(before))
 
     def count_leaving(self, before: Sequence[Snapshot], after: Snapshot) -> int:
         """Count the rows that any snapshot of ``before`` holds and ``after`` does not."""
@@ -165,118 +165,87 @@ class RowSets:
         :returns: a flag per row of ``users``.
         """
         described = not NOT_IDENTITY.isdisjoint({*users.schema.names, *sure.schema.names})
-        with self._engine() as engine:
-            _load_rows(engine, "users", users, _all(users), described=described)
-            _load_rows(engine, "sure", sure, ~doubtful, described=described)
-            found = engine.execute("SELECT place FROM users ANTI JOIN sure USING (id, content)").fetchnumpy()["place"]
-        return _flags((users,), found)[0]
+        _, missing = self._firsts((sure, users), left_out=doubtful, described=described)
+        return missing
 
     def connected(self, removals: FileRows, users: Snapshot, combinations: Sequence[Sequence[str]]) -> Flags:
         """Tell which users share a person with a removed row, through however many others (rules S1, S3).
 
-        :param removals: the rows to remove; the other rows of their snapshots connect people, too.
+        :param removals: rows to remove, as :meth:`difference` gives them: what else their snapshots hold is among the
+            users, so nobody is connected by it who is not by them.
         :param users: rows that are in, or come in: Meta promises no order, so they connect people as well.
         :param combinations: sets of keys that find a person.
         :returns: a flag per row of ``users``.
         """
-        snapshots = (*removals.snapshots, users)
-        linked: list[Linked] = []
-        try:
-            for number, snapshot in enumerate(snapshots):
-                linked.append(Linked(snapshot, combinations, self._workdir.file(f"names-{number}")))
-            spread(linked, [each.seed(kept) for each, kept in zip(linked, removals.kept, strict=False)])
-        finally:
-            for each in linked:
-                each.close()
-        return linked[-1].reached
+        with self._told():
+            return connected(removals.batches(), users, combinations, self._workdir)
 
-    def _first_of_each(self, snapshots: Sequence[Snapshot]) -> tuple[Flags, ...]:
-        """Flag the rows of some snapshots, of equal ones the first only."""
-        with self._engine() as engine:
-            _load_ids(engine, "ids", snapshots)
-            repeated = engine.execute(
-                "SELECT ids.place FROM ids JOIN"
-                " (SELECT id, min(place) AS place FROM ids GROUP BY id HAVING count(*) > 1) first USING (id)"
-                " WHERE ids.place <> first.place"
-            ).fetchnumpy()["place"]
-        return tuple(~flags for flags in _flags(snapshots, repeated))
+    def _firsts(
+        self, snapshots: Sequence[Snapshot], *, left_out: Flags | None = None, described: bool = False
+    ) -> tuple[Flags, ...]:
+        """Flag the rows of some snapshots, of equal ones the first only.
 
-    def _first_of_each_but(self, snapshots: Sequence[Snapshot], unwanted: Snapshot) -> tuple[Flags, ...]:
-        """Flag the rows of some snapshots that another one lacks, of equal ones the first only."""
-        with self._engine() as engine:
-            _load_ids(engine, "ids", snapshots)
-            _load_ids(engine, "unwanted", (unwanted,))
-            found = engine.execute(
-                "SELECT min(place) AS place FROM ids"
-                " WHERE NOT EXISTS (SELECT 1 FROM unwanted WHERE unwanted.id = ids.id) GROUP BY id"
-            ).fetchnumpy()["place"]
-        return _flags(snapshots, found)
+        :param left_out: for each row of the first snapshot whether to take it for not there.
+        :param described: whether the cells beside the identifiers count.
+        """
+        kept = tuple(np.zeros(snapshot.rows, dtype=bool) for snapshot in snapshots)
+        if not snapshots:
+            return kept
+        with self._told():
+            indexes = [self._index(snapshot, described=described) for snapshot in snapshots]
+            for bucket in range(BUCKETS):
+                parts = [index.read(bucket) for index in indexes]
+                if left_out is not None:
+                    parts[0] = parts[0][~left_out[parts[0]["place"]]]
+                for flags, part, firsts in zip(kept, parts, _firsts_of(parts), strict=True):
+                    flags[part["place"]] = firsts
+        return kept
+
+    def _index(self, snapshot: Snapshot, *, described: bool) -> Buckets:
+        """Return the ids and places of a snapshot's rows, written by the first who asks."""
+        key = snapshot.path, described
+        if key not in self._indexes:
+            records = _placed_ids(snapshot, described=described)
+            self._indexes[key] = Buckets(self._workdir.new_file("ids"), _PLACED, records)
+        return self._indexes[key]
 
     @contextmanager
-    def _engine(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        spill = self._workdir.file("spill")
-        spill.mkdir(mode=0o700, exist_ok=True)
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": _MEMORY_LIMIT,
-            "threads": min(_MOST_THREADS, os.cpu_count() or 1),
-            "temp_directory": str(spill),
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
+    def _told(self) -> Iterator[None]:
+        """Tell of files that cannot be read or written, without what their errors quote."""
         failure = ""
         try:
-            with duckdb.connect(":memory:", config=config) as engine:
-                yield engine
-        except duckdb.Error as error:
+            yield
+        except (OSError, pa.ArrowException) as error:
             failure = type(error).__name__
         if failure:
             wrapped = LedgerError(
                 f"The comparison of snapshots failed ({failure}).",
-                remedy=f"See that {self._workdir.path.parent} has free space: about 50 bytes for each row compared.",
+                remedy=f"See that {self._workdir.path.parent} has free space: about 100 bytes for each row compared.",
             )
             wrapped.permanent = False
             raise wrapped from None
 
 
-def _start(number: int) -> int:
-    return number * _PLACES
-
-
-def _load_ids(engine: duckdb.DuckDBPyConnection, table: str, snapshots: Sequence[Snapshot]) -> None:
-    engine.execute(f"CREATE TABLE {table} (id BLOB, place BIGINT)")
-    for number, snapshot in enumerate(snapshots):
-        engine.execute(
-            f"INSERT INTO {table} SELECT {ROW_ID_COLUMN}, file_row_number + ?"  # noqa: S608 - names of ours
-            " FROM read_parquet(?, file_row_number = true)",
-            [_start(number), str(snapshot.path)],
-        )
-
-
-def _load_rows(
-    engine: duckdb.DuckDBPyConnection, table: str, snapshot: Snapshot, kept: Flags, *, described: bool
-) -> None:
-    """Load ids and positions of the flagged rows, with ids of their other cells where rows have any."""
-    engine.execute(f"CREATE TABLE {table} (id BLOB, content BLOB, place BIGINT)")
+def _placed_ids(snapshot: Snapshot, *, described: bool) -> Iterator[tuple[Records, Bytes]]:
+    """Yield the ids and places of a snapshot's rows, and the ids' first bytes."""
+    beside = [name for name in snapshot.schema.names if name in NOT_IDENTITY] if described else []
     start = 0
-    for batch in snapshot.batches():
-        content = content_ids(batch) if described else pa.repeat(b"", batch.num_rows)
-        places = pa.array(np.arange(start, start + batch.num_rows))
-        rows = pa.table({"id": batch.column(ROW_ID_COLUMN), "content": content, "place": places})
-        engine.register("part", rows.filter(pa.array(kept[start : start + batch.num_rows])))
-        engine.execute(f"INSERT INTO {table} SELECT * FROM part")  # noqa: S608 - names of ours
-        engine.unregister("part")
+    for batch in snapshot.batches([ROW_ID_COLUMN, *beside]):
+        ids = whole_ids(batch.column(ROW_ID_COLUMN), batch)
+        records = np.empty(batch.num_rows, _PLACED)
+        records["id"], records["place"] = ids, np.arange(start, start + batch.num_rows)
+        yield records, ids.view(np.uint8)[::16]
         start += batch.num_rows
 
 
-def _flags(snapshots: Sequence[Snapshot], places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Flags, ...]:
-    """Return a flag per row of each snapshot, set at some places."""
-    flags = tuple(np.zeros(snapshot.rows, dtype=bool) for snapshot in snapshots)
-    places = np.asarray(places, dtype=np.int64)
-    for number, kept in enumerate(flags):
-        start = _start(number)
-        kept[places[(places >= start) & (places < start + _PLACES)] - start] = True
-    return flags
+def _firsts_of(parts: Sequence[Records]) -> list[Flags]:
+    """Flag the records of some parts, of those with equal ids the first only."""
+    ids = np.concatenate([part["id"] for part in parts])
+    cells = pa.FixedSizeBinaryArray.from_buffers(ROW_ID, len(ids), [None, pa.py_buffer(ids)])
+    # A dictionary numbers its values as they appear, so each new number is a value's first row.
+    numbers = cells.dictionary_encode().indices.to_numpy()
+    firsts = np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
+    return np.split(firsts, np.cumsum([len(part) for part in parts[:-1]]))
 
 
 def _identities(snapshots: Sequence[Snapshot]) -> pa.Schema:

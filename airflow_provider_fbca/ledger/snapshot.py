@@ -13,7 +13,7 @@ from airflow_provider_fbca.exceptions import LedgerError
 from airflow_provider_fbca.ledger.rowid import ROW_ID, row_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -61,11 +61,15 @@ class Snapshot:
         """Return the SHA-256 of the file, as ``sha256:<hex>``."""
         return digest_of(self.path)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in their stored order, row ids included, a row group's worth in memory at a time."""
-        with pq.ParquetFile(self.path) as file:
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their stored order, a row group's worth in memory at a time.
+
+        :param columns: to read; by default all of them, row ids included.
+        """
+        # Arrow would read ahead, and keep what it has read until the file is closed: all of it in the end.
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
             # Some versions of Arrow fail on a file without a row group.
-            yield from file.iter_batches(batch_size=_GROUP_ROWS) if self.rows else ()
+            yield from file.iter_batches(batch_size=_GROUP_ROWS, columns=columns) if self.rows else ()
 
     def last_rows(self, count: int) -> pa.Table:
         """Return the last rows in their stored order, without row ids.

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,6 +32,7 @@ class WorkDir:
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent or Path(tempfile.gettempdir()) / f"fbca-{os.getuid()}"
         self._descriptor = -1
+        self._numbers = count(1)
         self.path = Path()
 
     def __enter__(self) -> Self:
@@ -63,6 +65,10 @@ class WorkDir:
     def file(self, name: str) -> Path:
         """Return the path of a file in the folder."""
         return self.path / name
+
+    def new_file(self, name: str) -> Path:
+        """Return the path of a file in the folder that this was never called for before, named after its purpose."""
+        return self.path / f"{name}-{next(self._numbers)}"
 
     def _remove_stale(self) -> None:
         for folder in self._parent.glob("task-*"):

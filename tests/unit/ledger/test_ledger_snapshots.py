@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
+import tracemalloc
 
-import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from ledger_rows import batch_of, digest, table_of
 
 from airflow_provider_fbca.exceptions import LedgerError
-from airflow_provider_fbca.ledger import RowSets, Snapshot, SnapshotWriter, rows, snapshot
+from airflow_provider_fbca.ledger import RowSets, Snapshot, SnapshotWriter, buckets, snapshot
 from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY, row_ids
 
 KEYS = ["EMAIL", "FN", "EXTERN_ID", "LOOKALIKE_VALUE"]
@@ -46,8 +45,9 @@ def identifiers(row):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    """Row groups of a few rows, so that little data crosses many."""
+    """Row groups and chunks of a few rows, so that little data crosses many."""
     monkeypatch.setattr(snapshot, "_GROUP_ROWS", 7)
+    monkeypatch.setattr(buckets, "_CHUNK", 10)
 
 
 def test_whole_rows_come_back_in_their_order_over_several_row_groups(snapshot_of):
@@ -134,9 +134,9 @@ def test_parquet_without_row_ids_is_not_a_snapshot(tmp_path):
 
 
 @quietly
-@given(lists)
-def test_distinct_keeps_the_first_of_equal_rows_in_order(snapshot_of, small_groups, workdir, everyone):
-    found = RowSets(workdir).distinct(snapshot_of(everyone, KEYS, batch=3), f"d{len(list(workdir.path.iterdir()))}")
+@given(lists, st.integers(1, 30))
+def test_distinct_keeps_the_first_of_equal_rows_in_order(snapshot_of, small_groups, workdir, everyone, cut):
+    found = RowSets(workdir).distinct(snapshot_of(everyone, KEYS, batch=cut), f"d{len(list(workdir.path.iterdir()))}")
     firsts = {who(row): row for row in reversed(everyone)}
     expected = [stored(row) for n, row in enumerate(everyone) if everyone[n] is firsts[who(row)]]
     assert table_of(batch.select(KEYS) for batch in found.batches()) == expected
@@ -144,8 +144,8 @@ def test_distinct_keeps_the_first_of_equal_rows_in_order(snapshot_of, small_grou
 
 
 @quietly
-@given(st.lists(st.tuples(lists, st.permutations(KEYS), st.integers(1, 4)), max_size=4), lists)
-def test_union_and_leaving_agree_with_sets(snapshot_of, small_groups, workdir, parts, after):
+@given(st.lists(st.tuples(lists, st.permutations(KEYS), st.integers(1, 4)), max_size=4), lists, st.integers(1, 30))
+def test_union_and_leaving_agree_with_sets(snapshot_of, small_groups, workdir, parts, after, cut):
     """Each snapshot has columns of its own: a schema that grew or shrank is a plain difference."""
     sets = RowSets(workdir)
     kept, snapshots = [], []
@@ -153,7 +153,7 @@ def test_union_and_leaving_agree_with_sets(snapshot_of, small_groups, workdir, p
         # A snapshot always has an identifier: without one nobody is found.
         keys = order[:width] if set(order[:width]) - NOT_IDENTITY else [*order[:width], "EMAIL"]
         narrow = [{key: row[key] for key in keys} for row in everyone]
-        written = snapshot_of(narrow, keys)
+        written = snapshot_of(narrow, keys, batch=cut)
         snapshots.append(sets.distinct(written, f"d{number}-{written.path.name}"))
         kept += narrow
     expected, seen = [], set()
@@ -192,38 +192,39 @@ def test_identities_leave_out_what_describes_a_row_and_all_rows_keep_it(snapshot
     assert table_of(sets.all_of(written).batches()) == [stored({"EMAIL": "a", "LOOKALIKE_VALUE": 5.0})]
 
 
-def test_comparing_is_bounded_spills_to_the_task_and_loads_nothing_from_outside(snapshot_of, workdir, monkeypatch):
-    asked = {}
-    connect = duckdb.connect
-
-    def spy(*args, **options):
-        engine = connect(*args, **options)
-        names = [
-            "memory_limit", "temp_directory", "threads", "autoinstall_known_extensions", "autoload_known_extensions",
-        ]  # fmt: skip
-        asked.update({name: engine.sql(f"SELECT current_setting('{name}')").fetchall()[0][0] for name in names})
-        return engine
-
-    monkeypatch.setattr(rows.duckdb, "connect", spy)
-    RowSets(workdir).distinct(snapshot_of([{"EMAIL": "a"}], KEYS), "d")
-    assert Path(asked["temp_directory"]).parent == workdir.path
-    assert stat.S_IMODE(Path(asked["temp_directory"]).stat().st_mode) == 0o700
-    assert asked["memory_limit"] == "366.2 MiB"
-    assert asked["threads"] <= 4
-    assert asked["autoinstall_known_extensions"] is False
-    assert asked["autoload_known_extensions"] is False
+def test_comparing_writes_private_files_of_the_task_once_for_each_snapshot(snapshot_of, workdir):
+    sets, one, two = RowSets(workdir), snapshot_of([{"EMAIL": "a"}], KEYS), snapshot_of([{"EMAIL": "b"}], KEYS)
+    before = set(workdir.path.iterdir())
+    assert sets.count_leaving((one, two), two) == sets.difference((one,), two).count == sets.distinct(two, "d").rows
+    written = set(workdir.path.iterdir()) - before
+    assert len(written) == 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
 
 
-def test_spill_is_used_when_memory_is_short(snapshot_of, workdir, monkeypatch):
-    monkeypatch.setattr(rows, "_MEMORY_LIMIT", "40MB")
-    sets = RowSets(workdir)
-    numbers = [{"EXTERN_ID": str(n)} for n in range(250_000)]
-    written = snapshot_of(numbers, ["EXTERN_ID"], batch=50_000)
-    assert sets.distinct(written, "d") is written
-    assert sets.count_leaving((written,), written) == 0
+def test_comparing_holds_a_part_of_the_ids_at_a_time(snapshot_of, workdir, monkeypatch):
+    monkeypatch.setattr(snapshot, "_GROUP_ROWS", 4_000)
+    monkeypatch.setattr(buckets, "_CHUNK", 8_000)
+    count, sets = 200_000, RowSets(workdir)
+    written = snapshot_of([{"EXTERN_ID": str(n)} for n in range(count)], ["EXTERN_ID"], batch=4_000)
+    tracemalloc.start()
+    try:
+        assert sets.distinct(written, "d") is written
+        assert sets.count_leaving((written,), written) == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < count * 24 / 2
 
 
-def test_a_failure_of_the_engine_tells_its_class_alone_and_may_pass(workdir, tmp_path):
+def test_reading_a_snapshot_holds_a_part_of_it_at_a_time(snapshot_of, monkeypatch):
+    monkeypatch.setattr(snapshot, "_GROUP_ROWS", 2_000)
+    written = snapshot_of([{"EMAIL": str(n), "FN": str(n)} for n in range(100_000)], KEYS, batch=2_000)
+    held = pa.total_allocated_bytes()
+    most = max(pa.total_allocated_bytes() - held for _ in written.batches())
+    assert 0 < most < written.path.stat().st_size / 4
+
+
+def test_a_failure_to_compare_tells_its_class_alone_and_may_pass(workdir, tmp_path):
     (tmp_path / "b@example.com").write_bytes(b"ann@example.com")
     broken = Snapshot(tmp_path / "b@example.com", pa.schema([("EMAIL", pa.binary(32))]), 1)
     with pytest.raises(LedgerError) as caught:
