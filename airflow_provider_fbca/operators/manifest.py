@@ -139,7 +139,7 @@ def refuse_unknown(unknown: Iterable[str], named: Mapping[str, str], ledger_uri:
         f"The ledger in {ledger_uri} lacks {len(missing)} entries that earlier runs wrote ({', '.join(missing[:5])}): "
         f"people of theirs may be in the audience and could never be removed.{moved}",
         remedy=(
-            "Point ledger_uri to where the ledger is, or restore its folder from a backup; if it is lost, run a refresh "
+            "Point ledger_uri to where the ledger is, or restore its folder from a backup; if it is lost, refresh "
             'once with strategy="replace", which clears all.'
         ),
     )
