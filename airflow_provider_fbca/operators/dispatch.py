@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_fbca.exceptions import LedgerError
+from airflow_provider_fbca.exceptions import FbcaError, LedgerError
 from airflow_provider_fbca.ledger import OpenMarker, utc_now, write_again
 from airflow_provider_fbca.operators.invalid import invalid_rows
 from airflow_provider_fbca.operators.journal import EntryJournal
@@ -105,7 +105,7 @@ class Dispatch:
         self, journal: EntryJournal, users: Snapshot, sender_for: Callable[[EntryJournal], UserUploader]
     ) -> dict[str, Any]:
         sender = sender_for(journal)
-        with self._leaving_a_copy(journal, users):
+        with self._leaving_notes(journal, users):
             sent = carry_out(
                 journal.plan, journal=journal, sender=sender, clear_the_air=lambda: self._clear_the_air(sender)
             )
@@ -152,19 +152,24 @@ class Dispatch:
         )
 
     @contextmanager
-    def _leaving_a_copy(self, journal: EntryJournal, users: Snapshot) -> Iterator[None]:
-        """Write the rows down once more where the lease was lost while they were being sent (rule L8).
-
-        Whoever has taken the lease may have retired their entry before our last request landed.
-        """
+    def _leaving_notes(self, journal: EntryJournal, users: Snapshot) -> Iterator[None]:
+        """Write down what others must know of a sending that came to no end."""
         try:
             yield
         except BaseException:
             if journal.is_open and self.lease.lost:
                 self._leave_copy(journal, users)
+            else:
+                # It saves a retry some requests, no more.
+                with suppress(FbcaError):
+                    journal.leave()
             raise
 
     def _leave_copy(self, journal: EntryJournal, users: Snapshot) -> None:
+        """Write the rows down once more, since the lease was lost while they were being sent (rule L8).
+
+        Whoever has taken the lease may have retired their entry before our last request landed.
+        """
         try:
             copy = self.ledger.begin(users)
             copy.open(replace(journal.marker, opened_at=utc_now(), left_behind=True, fingerprint=None, plan=None))

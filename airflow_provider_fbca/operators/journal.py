@@ -89,6 +89,11 @@ class EntryJournal:
         if time.monotonic() - self._noted > _NOTE_SECONDS:
             self._note()
 
+    def leave(self) -> None:
+        """Note, for a retry, what was acknowledged before an error."""
+        if self.is_open and self._step:
+            self._note()
+
     def settle(self, sent: Sent) -> None:
         """Write the ``settled`` marker.
 
