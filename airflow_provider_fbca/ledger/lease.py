@@ -34,6 +34,8 @@ _LOOK_SECONDS = 2.0
 _TELL_SECONDS = 60.0
 #: How far two clocks on the wall may differ at most; an expiry that is longer ago by them is believed at once.
 _SKEW_SECONDS = 3600.0
+#: How often in all a store may refuse us the number that we try to take.
+_REFUSALS = 3
 #: Parts of the lease's seconds after which it is renewed, and tried again where the store did not let us.
 _RENEW, _RENEW_AGAIN = 1 / 3, 1 / 30
 
@@ -156,14 +158,26 @@ class Lease:
         :raises LedgerError: where the store cannot be used.
         :raises LedgerPlaceError: where it lets two writers create one file.
         """
+        if not (self._row.is_known_exclusive or self._terms.single_writer):
+            raise self._not_exclusive("is not known to refuse")
         watch = _Watch(self._terms, self._clock, self._wall)
+        refusals = 0
         while True:
             seen = self._row.latest()
-            if not watch.is_free(seen):
+            # A try of ours that was refused may have landed all the same.
+            if not watch.is_free(seen) and not self._wrote(seen):
                 watch.tell(self._row.uri)
                 self._pause(min(_LOOK_SECONDS, watch.left))
-            elif self._follow(seen):
-                break
+                continue
+            try:
+                if self._follow(seen):
+                    break
+            except LedgerPlaceError as error:
+                # Stores also refuse where two writers meet.
+                refusals += 1
+                if error.permanent or refusals == _REFUSALS:
+                    raise
+                self._pause(_LOOK_SECONDS)
         log.info("The lease of %s is ours (number %s).", self._row.uri, self._number)
 
     def renew(self) -> None:
@@ -209,26 +223,32 @@ class Lease:
         self._valid_until = began + self._terms.seconds
         if not self._terms.single_writer:
             self._prove_exclusive()
-        if seen.note and not seen.note.is_released:
+        if seen.note and not seen.note.is_released and not self._wrote(seen):
             log.warning("The lease of %s had expired; it was held by %s.", self._row.uri, seen.note.describe_owner())
         return True
 
     def _prove_exclusive(self) -> None:
-        if not self._row.is_exclusive(self._number, self._note("released")):
-            raise LedgerPlaceError(
-                f"The store of {self._row.uri} writes over files that should be created once: two runs could write to "
-                "one audience at the same time.",
-                remedy=(
-                    "Keep the ledger on a store that can create a file exclusively; or set [fbca] single_writer = True "
-                    "if you make sure yourself that only one run at a time writes to an audience."
-                ),
-            )
+        if not self._row.refuses_again(self._number, self._note("released")):
+            raise self._not_exclusive("does not refuse")
+
+    def _not_exclusive(self, how: str) -> LedgerPlaceError:
+        return LedgerPlaceError(
+            f"The store of {self._row.uri} {how} to create a file that is there already: two runs could write to one "
+            "audience at the same time.",
+            remedy=(
+                "Keep the ledger on a local disk, S3, Google Cloud Storage or Azure Blob Storage; or set [fbca] "
+                "single_writer = True if you make sure yourself that one run at a time writes to an audience."
+            ),
+        )
+
+    def _wrote(self, seen: Seen) -> bool:
+        return seen.note is not None and seen.note.token == self._token
 
     def _advance(self, state: Literal["held", "released"]) -> bool:
         """Write the number after ours; False where someone else did, and then it is lost."""
         while not self._row.append(self._number + 1, self._note(state)):
             seen = self._row.latest()
-            if seen.note is None or seen.note.token != self._token:
+            if not self._wrote(seen):
                 self._lose(f"it was taken over by {seen.note.describe_owner() if seen.note else 'another'}")
                 return False
             # A try of ours that was given up has landed after all. When is not known, so it extends nothing.

@@ -115,6 +115,11 @@ class LeaseRow:
         """Address of the folder."""
         return self._store.uri
 
+    @property
+    def is_known_exclusive(self) -> bool:
+        """Whether the store is of a kind that can refuse a second creation."""
+        return self._store.creates_exclusively
+
     def latest(self) -> Seen:
         """Read the highest number.
 
@@ -148,7 +153,7 @@ class LeaseRow:
         self._discard([each for each in numbers if each < number])
         return True
 
-    def is_exclusive(self, number: int, note: LeaseNote) -> bool:
+    def refuses_again(self, number: int, note: LeaseNote) -> bool:
         """Tell whether the store refuses to create a number that is there.
 
         :param note: what would be written if it did not.

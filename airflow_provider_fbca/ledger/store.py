@@ -1,7 +1,8 @@
 """Files of one audience's folder: written once, whole, private, and never over another.
 
 On a local disk a file is written beside its place, synced, and linked into it, which is atomic and fails where the name
-is taken. On an object store a put is atomic by itself, and exclusive creation is the store's own (mode ``x``).
+is taken. On an object store a put is atomic by itself, and exclusive creation is the server's own (``If-None-Match: *``
+at S3 and Azure, ``ifGenerationMatch=0`` at Google).
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _COPY_CHUNK = 4 * 2**20
 _BESIDE = ".part"
 _BESIDE_SECONDS = 3600.0
 _LISTING = threading.Lock()
+#: Stores whose file systems leave it to the server to refuse a second creation (s3fs, gcsfs and adlfs from the versions
+#: on that pyproject.toml names). Elsewhere fsspec looks first and writes then, and two writers both succeed.
+_EXCLUSIVE = {"s3", "s3a", "s3n", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"}
 
 
 class StorePath(Protocol):
@@ -49,12 +53,6 @@ class StorePath(Protocol):
     def joinpath(self, *parts: str) -> Self:
         """Return a path below."""
 
-    def open(self, mode: str = "r") -> Any:
-        """Open the file."""
-
-    def unlink(self, missing_ok: bool = False) -> None:
-        """Delete the file."""
-
 
 class Store:
     """The folder of one audience.
@@ -70,6 +68,11 @@ class Store:
     def uri(self) -> str:
         """Address of the folder, without the credentials that a path object may carry."""
         return _uri(self._folder)
+
+    @property
+    def creates_exclusively(self) -> bool:
+        """Whether of several writers that create one file only one can; on a disk, and by the server of some stores."""
+        return self._local is not None or self._folder.protocol in _EXCLUSIVE
 
     def uri_of(self, name: str) -> str:
         """Return the address of one file in the folder."""
@@ -107,24 +110,38 @@ class Store:
         :raises LedgerTakenError: where it does.
         :raises LedgerError: where the store refuses, or does not answer: it may be there then all the same.
         """
-        try:
-            self._create(name, content)
-        except LedgerTakenError:
-            # Clients repeat a write whose answer was lost, and are then told that their own file exists.
-            if not self._holds(name, content):
-                raise
-
-    def _create(self, name: str, content: bytes) -> None:
+        if self._local is None:
+            self._create_remote(name, content)
+            return
         with _wrapped("written", self.uri_of(name)):
-            if self._local is None:
-                with self._folder.joinpath(name).open("xb") as file:
-                    file.write(content)
-                return
             with self._beside(name) as (temporary, file):
                 file.write(content)
                 _sync(file)
                 os.link(temporary, self._local / name)
             _sync_folder(self._local)
+
+    def _create_remote(self, name: str, content: bytes) -> None:
+        try:
+            with _wrapped("written", self.uri_of(name)):
+                if not self.creates_exclusively and name in self._listing():
+                    raise FileExistsError
+                mode = {"mode": "create"} if self.creates_exclusively else {}
+                self._folder.fs.pipe_file(self._folder.joinpath(name).path, content, **mode)
+        except LedgerError:
+            # The answer to an earlier try of the client's own may have been lost; and not every store says why it
+            # refuses. What is there tells.
+            there = self._small(name)
+            if there is None:
+                raise
+            if there != content:
+                raise _taken(self.uri_of(name)) from None
+
+    def _small(self, name: str) -> bytes | None:
+        """Return the bytes of a small file; None where it is not there, or the store does not answer."""
+        try:
+            return self.read([name])[name]
+        except LedgerError:
+            return None
 
     def put(self, name: str, source: Path) -> None:
         """Copy a local file into the folder under a new name; readers see it whole or not at all.
@@ -159,17 +176,11 @@ class Store:
     def delete(self, name: str) -> None:
         """Delete a file; that it is gone already is fine."""
         with _wrapped("deleted", self.uri_of(name)):
-            if self._local is None:
-                self._folder.joinpath(name).unlink(missing_ok=True)
-            else:
+            if self._local is not None:
                 (self._local / name).unlink(missing_ok=True)
-
-    def _holds(self, name: str, content: bytes) -> bool:
-        try:
-            return self.read([name])[name] == content
-        except LedgerError:
-            # Gone again, or the store does not answer: not known to be ours, so another's.
-            return False
+                return
+            with suppress(FileNotFoundError):
+                self._folder.fs.rm_file(self._folder.joinpath(name).path)
 
     def _listing(self) -> list[str]:
         # Not "exists" first: it answers no where the store does not answer, and the ledger would seem to be new.
@@ -254,6 +265,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _taken(uri: str) -> LedgerTakenError:
+    return LedgerTakenError(
+        f"The ledger file {uri} exists already: another run writes to this audience.",
+        remedy="Let one run at a time write to an audience (max_active_runs=1, or a pool of one slot).",
+    )
+
+
 @contextmanager
 def _wrapped(done: str, uri: str) -> Iterator[None]:
     """Turn what a file system raises into the ledger's errors, by class: its text may hold a signed address."""
@@ -261,10 +279,7 @@ def _wrapped(done: str, uri: str) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        failure = LedgerTakenError(
-            f"The ledger file {uri} exists already: another run writes to this audience.",
-            remedy="Let one run at a time write to an audience (max_active_runs=1, or a pool of one slot).",
-        )
+        failure = _taken(uri)
     except Exception as error:  # noqa: BLE001 - every store has exceptions of its own
         failure = LedgerPlaceError(
             f"The ledger file or folder {uri} cannot be {done}: {type(error).__name__}.",

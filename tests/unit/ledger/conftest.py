@@ -6,7 +6,9 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import servers
 from ledger_rows import AUDIENCE, batch_of, marker_of
+from object_stores import file_system
 
 from airflow_provider_fbca.ledger import AudienceLedger, SettledMarker, SnapshotWriter, WorkDir, utc_now
 
@@ -44,15 +46,48 @@ def root(tmp_path: Path) -> Any:
     return ObjectStoragePath(f"file://{tmp_path}/deep/er/ledger")
 
 
-@pytest.fixture
-def remote_root() -> Any:
+@pytest.fixture(params=["memory", "s3", "gs"])
+def remote_root(request: pytest.FixtureRequest) -> Any:
     """A root in a store that is no local disk, empty at first."""
+    return _root_in(request.param, request)
+
+
+@pytest.fixture(params=["disk", "memory", "s3", "gs"])
+def any_root(request: pytest.FixtureRequest) -> Any:
+    """A root in each kind of store, empty at first."""
+    return _root_in(request.param, request)
+
+
+@pytest.fixture(scope="session")
+def s3_options() -> Iterator[dict[str, Any]]:
+    with servers.s3() as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
+def gs_options() -> Iterator[dict[str, Any]]:
+    with servers.gcs() as options:
+        yield options
+
+
+def _root_in(kind: str, request: pytest.FixtureRequest) -> Any:
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import attach
-    from fsspec.implementations.memory import MemoryFileSystem
 
-    attach(protocol="memory", fs=MemoryFileSystem())
-    return ObjectStoragePath(f"memory://bucket/{secrets.token_hex(8)}")
+    if kind == "disk":
+        return request.getfixturevalue("root")
+    attach(protocol=kind, fs=_file_system(kind, request))
+    return ObjectStoragePath(f"{kind}://bucket/{secrets.token_hex(8)}")
+
+
+def _file_system(kind: str, request: pytest.FixtureRequest) -> Any:
+    if kind == "memory":
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        return MemoryFileSystem()
+    options = request.getfixturevalue(f"{kind}_options")
+    # A new one for each test: some tests change theirs.
+    return file_system(kind, options, skip_instance_cache=True)
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ def folder(root):
     return Path(root.path) / AUDIENCE
 
 
-@pytest.fixture(params=["disk", "remote"])
-def store(request, root, remote_root):
-    return Store((root if request.param == "disk" else remote_root).joinpath(AUDIENCE))
+@pytest.fixture
+def store(any_root):
+    return Store(any_root.joinpath(AUDIENCE))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_an_error_that_may_pass(store, tmp_path):
 
 def test_an_address_is_told_without_what_opens_it(remote_root, root):
     assert Store(root.joinpath("1")).uri == f"file://{root.path}/1"
-    assert Store(remote_root.joinpath("1")).uri_of("x").startswith("memory://")
+    assert Store(remote_root.joinpath("1")).uri_of("x").startswith(f"{remote_root.protocol}://")
 
 
 def test_files_and_created_folders_are_the_owners_alone(local, folder, tmp_path):
@@ -255,7 +255,7 @@ def test_a_place_that_is_a_file_is_told_as_that(root, tmp_path, verb):
 def moody(remote_root, monkeypatch):
     """Makes the remote store one that remembers listings, and that may refuse: ``moody.refusal``."""
     files = remote_root.fs
-    plain_ls, plain_info = files.ls, files.info
+    plain_ls, plain_info, plain_invalidate = files.ls, files.info, files.invalidate_cache
     mood = SimpleNamespace(refusal=None, files=files)
     listings: dict[str, list] = {}
 
@@ -274,7 +274,7 @@ def moody(remote_root, monkeypatch):
 
     monkeypatch.setattr(files, "ls", ls)
     monkeypatch.setattr(files, "info", info)
-    monkeypatch.setattr(files, "invalidate_cache", lambda path=None: listings.clear())
+    monkeypatch.setattr(files, "invalidate_cache", lambda path=None: (listings.clear(), plain_invalidate(path)))
     return mood
 
 
