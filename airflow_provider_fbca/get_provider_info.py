@@ -117,5 +117,27 @@ def _config_section() -> dict[str, Any]:
                 "example": "s3://aws_default@bucket/fbca-ledger",
                 "default": None,
             },
+            "lease_seconds": {
+                "description": (
+                    "How long a task that was killed keeps others from writing to its audience. Tasks renew their "
+                    "lease while they work, so this does not limit how long one may run. At least twice the time that "
+                    "a request may be on its way, which is the connection's timeout and a margin."
+                ),
+                "version_added": "0.1.0",
+                "type": "float",
+                "example": None,
+                "default": "180",
+            },
+            "single_writer": {
+                "description": (
+                    "Set it to True to keep the ledger on a store that cannot create a file exclusively, where two "
+                    "tasks might both take the lease of an audience. It is you then who makes sure that only one run "
+                    "at a time writes to an audience (max_active_runs=1, and no other DAG)."
+                ),
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "False",
+            },
         },
     }

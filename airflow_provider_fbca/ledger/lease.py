@@ -177,7 +177,7 @@ class Lease:
                 refusals += 1
                 if error.permanent or refusals == _REFUSALS:
                     raise
-                self._pause(_LOOK_SECONDS)
+            self._pause(_LOOK_SECONDS)
         log.info("The lease of %s is ours (number %s).", self._row.uri, self._number)
 
     def renew(self) -> None:

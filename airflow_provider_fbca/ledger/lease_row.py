@@ -148,7 +148,7 @@ class LeaseRow:
         except LedgerTakenError:
             return False
         numbers = self._numbers()
-        if max(numbers) != number:
+        if max(numbers, default=0) != number:
             return False
         self._discard([each for each in numbers if each < number])
         return True
