@@ -37,6 +37,8 @@ _BLOCKED = frozenset({470, 471, 500})
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 60.0
 _MINUTE = 60.0
+#: Seconds for which a failure may be one of an earlier replace, where no session tells.
+_LONGEST_STALE_FAILURE = 300.0
 _FIELDS = ("operation_status", "time_content_updated")
 
 
@@ -57,36 +59,32 @@ class _Signs:
     """What the readings of an audience have told so far.
 
     :param seen_working: whether one showed a replace at work.
-    :param seen_failed: whether the one before showed a failed replace.
-    :param baseline: ``time_content_updated`` of the first reading; the one tuple holds it also where Meta gave none.
+    :param failed_since: seconds after the beginning from which on they showed a failed replace; None where the last did
+        not.
+    :param baseline: ``time_content_updated`` of the first reading, 0 where it gave none; None before it.
     """
 
     seen_working: bool = False
-    seen_failed: bool = False
-    baseline: tuple[int] | None = None
+    failed_since: float | None = None
+    baseline: int | None = None
 
-    def take(self, audience: Mapping[str, Any]) -> ReplaceEnd | None:
+    def take(self, code: int | None, content: int, passed: float) -> bool:
         """Take in a reading.
 
-        :returns: how the wait has ended; UNKNOWN where the audience is at rest and nothing tells since when; None while
-            it may be at work.
+        :param code: of the audience's status.
+        :param content: when its people changed last, 0 where that is not known.
+        :param passed: seconds since the beginning.
+        :returns: whether the status is surely about what has come of the replace, and not from before it.
         """
-        code, content = operation_code(audience), _instant(audience.get("time_content_updated"))
-        self.baseline = self.baseline or (content,)
-        failed_before, self.seen_failed = self.seen_failed, code == _FAILED
+        if self.baseline is None:
+            self.baseline = content
         self.seen_working = self.seen_working or code == _WORKING
-        if code in _BLOCKED:
-            raise GraphFlaggedError(
-                f"The audience cannot be replaced: its operation_status is {code}.",
-                remedy="Look at the audience and at its ad account in Ads Manager.",
-            )
-        if code == _FAILED:
-            # The first such reading alone may be about an earlier replace.
-            return ReplaceEnd.FAILED if failed_before or self.seen_working else None
-        if code not in _AT_REST:
-            return None
-        changed_since = content > self.baseline[0]
-        return ReplaceEnd.DONE if self.seen_working or changed_since else ReplaceEnd.UNKNOWN
+        if code != _FAILED:
+            self.failed_since = None
+        elif self.failed_since is None:
+            self.failed_since = passed
+        failed_for = 0.0 if self.failed_since is None else passed - self.failed_since
+        return self.seen_working or content > self.baseline or failed_for >= _LONGEST_STALE_FAILURE
 
 
 @dataclass(slots=True)
@@ -110,33 +108,46 @@ class ReplaceWatch:
         options = self.options
         began, slept, told, pause = options.clock(), 0.0, 0.0, _FIRST_PAUSE
         while True:
-            now = self._look()
             # A pause lasts as long as was asked for, or longer: whichever is more has passed.
             passed = max(slept, options.clock() - began)
-            if now in {ReplaceEnd.DONE, ReplaceEnd.FAILED} or passed >= seconds:
-                return now
+            end = self._look(passed)
+            if end in {ReplaceEnd.DONE, ReplaceEnd.FAILED} or passed >= seconds:
+                return end
             if passed >= told + _MINUTE:
                 log.info("Meta is at work on the replace; waiting for it since %.0f minutes.", passed / _MINUTE)
                 told = passed
-            pause_now = min(pause, seconds - passed)
-            options.sleep(pause_now)
-            slept += pause_now
+            this_pause = min(pause, seconds - passed)
+            options.sleep(this_pause)
+            slept += this_pause
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _look(self) -> ReplaceEnd:
+    def _look(self, passed: float) -> ReplaceEnd:
         audiences = Audiences(self.options.api, before_try=self.options.ask_before_request, sleep=self.options.sleep)
         try:
-            found = self._signs.take(audiences.get(self.options.audience_id, fields=_FIELDS))
-            if found is ReplaceEnd.UNKNOWN and self._are_finished(audiences):
-                return ReplaceEnd.DONE
+            audience = audiences.get(self.options.audience_id, fields=_FIELDS)
         except GraphRetryableError as error:
             # A replace is too long a work to be begun anew for a reading that failed.
             log.warning("The audience could not be read: %s", error)
             return ReplaceEnd.WORKING
-        return found or ReplaceEnd.WORKING
+        code = operation_code(audience)
+        if code in _BLOCKED:
+            raise GraphFlaggedError(
+                f"The audience cannot be replaced: its operation_status is {code}.",
+                remedy="Look at the audience and at its ad account in Ads Manager.",
+            )
+        is_sure = self._signs.take(code, _instant(audience.get("time_content_updated")), passed)
+        if code != _FAILED and code not in _AT_REST:
+            return ReplaceEnd.WORKING
+        if not (is_sure or self._are_finished(audiences)):
+            return ReplaceEnd.UNKNOWN
+        return ReplaceEnd.FAILED if code == _FAILED else ReplaceEnd.DONE
 
     def _are_finished(self, audiences: Audiences) -> bool:
-        return all(self._is_finished(audiences, session_id) for session_id in self.session_ids)
+        try:
+            return all(self._is_finished(audiences, session_id) for session_id in self.session_ids)
+        except GraphRetryableError as error:
+            log.warning("The audience's sessions could not be read: %s", error)
+            return False
 
     def _is_finished(self, audiences: Audiences, session_id: int) -> bool:
         found = audiences.sessions(self.options.audience_id, session_id=session_id)

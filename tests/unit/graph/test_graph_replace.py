@@ -327,13 +327,21 @@ class TestWaiting:
         assert not caught.value.permanent
         assert meta.names() == names(5000, 5010)
 
-    def test_s6_a_status_from_an_earlier_failure_is_not_about_this_replace(self, meta: Meta) -> None:
+    @pytest.mark.parametrize("shows_after", [1, 30, 290])
+    def test_s6_a_status_from_an_earlier_failure_is_not_about_this_replace(
+        self, meta: Meta, shows_after: float
+    ) -> None:
         meta.sandbox.change(replace_fails=True)
         with pytest.raises(GraphReplaceFailedError):
             replace_and_wait(meta, 150)
-        meta.sandbox.change(replace_fails=False, replace_seconds=600, replace_shows_after_seconds=1)
+        meta.sandbox.change(replace_fails=False, replace_seconds=600, replace_shows_after_seconds=shows_after)
         replace_and_wait(meta, 150)
         assert meta.names() == names(0, 150)
+
+    def test_s6_a_failure_that_stays_is_about_this_replace_though_no_session_tells(self, meta: Meta) -> None:
+        end, _ = watched(meta, lambda: {"operation_status": {"code": 415}})
+        assert end is ReplaceEnd.FAILED
+        assert 300 <= sum(meta.slept) < 420
 
     @pytest.mark.parametrize("code", [470, 471, 500])
     def test_s6_an_audience_that_needs_a_person_ends_the_wait(self, meta: Meta, code: int) -> None:
