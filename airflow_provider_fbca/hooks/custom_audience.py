@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from airflow_provider_fbca.compat import AirflowNotFoundException, connection_wi
 from airflow_provider_fbca.exceptions import (
     ConnectionFieldsError,
     FbcaError,
-    GraphError,
     GraphNotFoundError,
     GraphRequestError,
     GraphTermsError,
@@ -34,18 +32,15 @@ from airflow_provider_fbca.hooks.credentials import (
     from_connection,
     from_environment,
 )
-from airflow_provider_fbca.identity import ATTRIBUTES, Preparer, resolve_mapping
-from airflow_provider_fbca.warehouse import open_arrow
+from airflow_provider_fbca.hooks.direct import prepared, row_count
+from airflow_provider_fbca.hooks.findings import findings, terms_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-
-    import pyarrow as pa
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_fbca.graph.upload import BatchAck, UploadTotals
 
 _NOTHING_UPLOADED = 410
-_PERMISSION = "ads_management"
 
 
 @dataclass(frozen=True)
@@ -171,12 +166,12 @@ class FacebookCustomAudienceHook(BaseHook):
         :returns: whether audiences can be worked on, and the findings in words. Never raises.
         """
         try:
-            findings = list(self._findings())
+            found = list(findings(self.get_conn(), self._audiences, self._account_or_none))
         except FbcaError as error:
             return False, str(error)
         except Exception as error:  # noqa: BLE001 - the UI shows what is returned, and an exception's text may hold secrets
             return False, f"The connection cannot be tested: {type(error).__name__}."
-        return all(good for good, _ in findings), " ".join(told for _, told in findings)
+        return all(good for good, _ in found), " ".join(told for _, told in found)
 
     def list_ad_accounts(self) -> list[dict[str, Any]]:
         """Return the ad accounts that the token may see, with ``id``, ``account_id``, ``name`` and ``account_status``.
@@ -394,15 +389,15 @@ class FacebookCustomAudienceHook(BaseHook):
         :raises MappingError: where the columns make no usable identifier.
         :raises GraphError: where Meta refuses.
         """
-        return self.sender(audience_id).add(_prepared(users, **preparation), total=_count(users))
+        return self.sender(audience_id).add(prepared(users, **preparation), total=row_count(users))
 
     def remove_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
         """Remove people at once, past the ledger; parameters and errors as for :meth:`add_users`."""
-        return self.sender(audience_id).remove(_prepared(users, removal=True, **preparation), total=_count(users))
+        return self.sender(audience_id).remove(prepared(users, removal=True, **preparation), total=row_count(users))
 
     def replace_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
         """Replace everybody in an audience at once, past the ledger; parameters and errors as for :meth:`add_users`."""
-        return self.sender(audience_id).replace(_prepared(users, **preparation), total=_count(users))
+        return self.sender(audience_id).replace(prepared(users, **preparation), total=row_count(users))
 
     @cached_property
     def _api(self) -> GraphApi:
@@ -454,73 +449,5 @@ class FacebookCustomAudienceHook(BaseHook):
         if self._audiences.terms_accepted(account_id) is False:
             raise GraphTermsError(
                 f"The Custom Audience terms are not accepted for ad account {account_id}.",
-                remedy=f"A person (no system user) of its business accepts them at {_terms_page(account_id)}",
+                remedy=f"A person (no system user) of its business accepts them at {terms_page(account_id)}",
             )
-
-    def _findings(self) -> Iterator[tuple[bool, str]]:
-        """Yield what a test of the connection finds: whether it is good, and the words for it."""
-        me = self.get_conn().call("GET", ("me",), {"fields": "id,name"}).json()
-        yield True, f"Token of {me.get('name', 'an unnamed user')} ({me.get('id')})."
-        try:
-            token = self._audiences.token_info()
-        except GraphError as error:
-            yield True, f"Its permissions and end are not known: {error}"
-        else:
-            granted = _PERMISSION in token.get("scopes", ())
-            yield granted, f"{_PERMISSION} is {'granted' if granted else 'missing: create a token with it'}."
-            yield _ending(token.get("expires_at"))
-        if self._account_or_none is None:
-            yield True, "No ad account is set: audiences can be refreshed but not created."
-            return
-        account = self.get_conn().call("GET", (f"act_{self.account_id}",), {"fields": "name"}).json()
-        yield True, f"Ad account {self.account_id} ({account.get('name', 'unnamed')})."
-        yield _terms(self.account_id, accepted=self._audiences.terms_accepted(self.account_id))
-
-
-def _prepared(
-    users: object,
-    *,
-    columns: Mapping[str, str | Sequence[str]] | None = None,
-    default_country: str | None = None,
-    transliterate: bool = False,
-    hashed: Mapping[str, bool] | None = None,
-    value_based: bool = False,
-    limited_data_use: bool | Mapping[str, int] = False,
-    removal: bool = False,
-) -> Iterator[pa.RecordBatch]:
-    with open_arrow(users) as source:
-        mapping = resolve_mapping(source.names, columns)
-        preparer = Preparer(
-            mapping.without(ATTRIBUTES) if removal else mapping,
-            default_country=default_country,
-            transliterate=transliterate,
-            hashed=hashed,
-            value_based=value_based and not removal,
-            limited_data_use=False if removal else limited_data_use,
-        )
-        for batch in source.batches():
-            yield preparer.prepare(batch)
-
-
-def _count(users: object) -> int:
-    """Return how many rows there are where that is known before reading them, else 0."""
-    return int(getattr(users, "num_rows", 0))
-
-
-def _ending(expires_at: object) -> tuple[bool, str]:
-    if not expires_at:
-        return True, "The token never expires."
-    end = datetime.fromtimestamp(int(str(expires_at)), tz=UTC)
-    return end > datetime.now(UTC), f"The token ends {end:%Y-%m-%d %H:%M} UTC."
-
-
-def _terms(account_id: str, *, accepted: bool | None) -> tuple[bool, str]:
-    if accepted:
-        return True, "Custom Audience terms are accepted."
-    if accepted is None:
-        return True, f"Meta does not say whether the Custom Audience terms are accepted: {_terms_page(account_id)}"
-    return False, f"Custom Audience terms are not accepted: a person must, at {_terms_page(account_id)}"
-
-
-def _terms_page(account_id: str) -> str:
-    return f"https://business.facebook.com/ads/manage/customaudiences/tos/?act={account_id}"
