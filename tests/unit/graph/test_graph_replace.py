@@ -211,11 +211,14 @@ def test_l9_what_surely_was_not_sent_needs_no_question(meta: Meta) -> None:
     gone = OddServer()
     gone.close()
     api = GraphApi(access_token=TOKEN, base_url=gone.url, timeout=5, retry=RetryPolicy(sleep=lambda _seconds: None))
-    upload = UserUploader(api, AUDIENCE, new_session=meta.new_session, sleep=meta.sleep)
+    tries: list[int] = []
+    upload = UserUploader(
+        api, AUDIENCE, new_session=meta.new_session, sleep=meta.sleep, before_request=lambda: tries.append(1)
+    )
     with pytest.raises(GraphTransientError) as caught:
         upload.replace(people(10), total=10)
     assert not caught.value.outcome_unknown
-    assert (meta.begun, meta.slept) == ([1], [])
+    assert (meta.begun, meta.slept, len(tries)) == ([1], [], api.retry.attempts)
 
 
 def test_l9_a_question_that_is_refused_for_another_reason_is_told(odd: OddServer, odd_api: GraphApi) -> None:
