@@ -371,7 +371,7 @@ def test_s6_every_session_of_every_entry_is_closed(writers: Writers) -> None:
 def test_s6_a_copy_that_was_left_behind_closes_what_its_original_cannot(writers: Writers) -> None:
     dead_replace(writers, *FIVE, batches=1)
     [original] = writers.ledger.history().outstanding
-    [note] = writers.ledger.sessions_of(original)
+    [note] = writers.ledger.sessions_of(original.id)
     with WorkDir(writers.folder / "scratch") as workdir:
         copy = writers.ledger.begin(snapshot_of(FIVE, workdir))
         copy.open(writers.marker("replace", copy.digest, len(FIVE)))
