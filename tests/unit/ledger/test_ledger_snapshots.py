@@ -69,6 +69,15 @@ def test_whole_rows_come_back_in_their_order_over_several_row_groups(snapshot_of
     assert start == count
 
 
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 14, 30])
+@pytest.mark.parametrize("wanted", [0, 1, 7, 8, 30, 31])
+def test_the_last_rows_come_in_their_order_whatever_row_groups_they_are_in(small_groups, snapshot_of, rows, wanted):
+    everyone = [{"EMAIL": None, "FN": None, "EXTERN_ID": f"x{n}", "LOOKALIKE_VALUE": 1.0} for n in range(rows)]
+    last = snapshot_of(everyone, KEYS).last_rows(wanted)
+    assert last.column_names == KEYS
+    assert last.column("EXTERN_ID").to_pylist() == [f"x{n}" for n in range(max(0, rows - wanted), rows)]
+
+
 @pytest.mark.parametrize("cut", [1, 3, 7, 50])
 def test_how_rows_were_cut_into_batches_does_not_show(snapshot_of, small_groups, cut):
     everyone = [{"EMAIL": str(n), "EXTERN_ID": str(n)} for n in range(50)]

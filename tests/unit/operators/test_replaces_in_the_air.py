@@ -329,6 +329,15 @@ def test_s6_a_note_without_a_time_or_from_the_future_counts_from_now(writers: Wr
     assert writers.waited == pytest.approx(120 * MINUTES)
 
 
+def test_s6_what_was_closed_just_now_is_waited_for_however_old_its_note(writers: Writers) -> None:
+    dead_replace(writers, *FIVE, batches=1)
+    [session_id] = {int(call["session_id"]) for call in writers.replace_calls()}
+    note = SessionNote(session_id, "refresh", True, "2001-01-01T00:00:00+00:00")
+    writers.file("session-*.json").write_bytes(note.to_json())
+    writers.close_all()
+    assert writers.names() == {"a", "b", "e"}
+
+
 def test_s6_a_failed_replace_ends_the_wait(writers: Writers) -> None:
     writers.write("upload", "y")
     writers.sandbox.change(replace_fails=True)
