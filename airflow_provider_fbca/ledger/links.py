@@ -50,7 +50,7 @@ def connected(
     :returns: a flag per row.
     """
     usable = [each for each in combinations if set(each) <= set(users.schema.names)]
-    if not usable:
+    if not usable or not users.rows:
         return np.zeros(users.rows, dtype=bool)
     search = _Search(users, usable, workdir)
     try:

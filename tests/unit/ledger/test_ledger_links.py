@@ -126,6 +126,13 @@ def test_a_combination_needs_all_of_its_cells_and_names_its_keys(snapshot_of, wo
     assert not sets.connected(sets.union((before,)), users, (("EMAIL",),)).any()
 
 
+def test_nobody_is_connected_where_there_is_nobody(snapshot_of, workdir, monkeypatch):
+    monkeypatch.setattr(links, "_MOST_SCANS", 0)
+    sets, nobody = RowSets(workdir), snapshot_of([], ["EMAIL"])
+    removals = sets.difference((snapshot_of([{"EMAIL": "a"}], ["EMAIL"]),), nobody)
+    assert sets.connected(removals, nobody, (("EMAIL",),)).tolist() == []
+
+
 def test_scratch_files_are_private_while_they_are_there(snapshot_of, workdir, monkeypatch):
     modes = {}
 
