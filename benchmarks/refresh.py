@@ -88,7 +88,7 @@ def main() -> None:
                 f"{cpu / one.cpu:.1f} times the CPU, "
                 f"{requests / one.requests:,.0f} times the requests, {2 * rows / one.rows_sent:.1f} times the rows"
             )
-    print(f"SDK: seconds and CPU projected from {SDK_SAMPLE:,} rows removed and added by it; requests and rows counted out.")
+    print(f"SDK: seconds and CPU projected from {SDK_SAMPLE:,} rows removed and added; requests and rows counted out.")
     print(*ratios, sep="\n")
     for strategy, (first, *others) in peaks.items():
         for rows, peak in zip(options.rows[1:], others, strict=True):
@@ -111,8 +111,8 @@ def measure(rows: int, changed: int, strategies: list[str]) -> tuple[dict[str, O
                 told(
                     rows,
                     strategy,
-                    f"{one.seconds:>9,.1f} {one.cpu:>9,.1f} {one.requests:>9,} {one.rows_sent:>11,} {one.megabytes:>19,.0f}"
-                    f" {one.snapshot_megabytes:>12,.0f}",
+                    f"{one.seconds:>9,.1f} {one.cpu:>9,.1f} {one.requests:>9,} {one.rows_sent:>11,} "
+                    f"{one.megabytes:>19,.0f} {one.snapshot_megabytes:>12,.0f}",
                 )
                 shutil.rmtree(ledger)
         with served() as (audience, connection):
@@ -210,7 +210,7 @@ def refresh_here(strategy: str, users: str, ledger: str, audience: str, result: 
 
 
 def sdk_here(users: str, audience: str, result: str) -> None:
-    """Remove and add the first rows of a source by the SDK; write the seconds of a row, by the clock and of the processor."""
+    """Remove and add the first rows of a source by the SDK; write a row's seconds, by the clock and of the CPU."""
     from facebook_business.adobjects.customaudience import CustomAudience
     from facebook_business.api import FacebookAdsApi
     from facebook_business.session import FacebookSession
