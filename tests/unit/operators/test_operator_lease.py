@@ -39,7 +39,9 @@ def at_request(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["upload", "refresh"])
-def test_l8_of_two_at_once_the_second_waits_until_the_first_is_done(run, members, history, tmp_path, monkeypatch, kind):
+def test_l8_of_two_at_once_the_second_waits_until_the_first_is_done(
+    run, members, history, tmp_path, monkeypatch, audience, ledger_folder, kind
+):
     monkeypatch.setattr(AudienceRun, "_pause", REAL_PAUSE)
     go, at_work = tmp_path / "go", tmp_path / "at work"
 
