@@ -36,6 +36,7 @@ from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, Place, error_from_
 from airflow_provider_fbca.graph.payload import json_bytes, request_body
 from airflow_provider_fbca.graph.retry import Repeatable, RetryPolicy, repeat_any, repeat_unsent
 from airflow_provider_fbca.graph.transport import Answer, Request, Transport
+from airflow_provider_fbca.graph.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -160,6 +161,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         self._created: dict[str, float] = {}
         self._warned_of_version = False
         self._unknown_since: float | None = None
+        self._usage = Usage()
 
     @classmethod
     def init(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
@@ -306,6 +308,11 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         _, value = self._perform(call.node, request, repeatable, before_try=before_try, sleep=sleep)
         return dict(value)
 
+    @property
+    def usage(self) -> Usage:
+        """What the last answer said on Meta's rate limits."""
+        return self._usage
+
     def remember(self, audience_id: str, account_id: str, *, created: bool = False) -> None:
         """Note the ad account of an audience, so that errors about the one can name the other.
 
@@ -341,6 +348,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
                     self._unknown_since = self._clock()
                 raise
             self._num_requests_succeeded += 1
+            self._usage = Usage.from_headers(answer.headers)
             self._warn_of_version(answer)
             return answer, value
 

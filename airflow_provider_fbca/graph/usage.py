@@ -21,6 +21,8 @@ _BUSINESS_USE_CASE = ("x-business-use-case-usage", "x-business-use-case")
 _AD_ACCOUNT = "x-ad-account-usage"
 _APP = "x-app-usage"
 _AUDIENCES = "custom_audience"
+#: Calls an hour of an app to an ad account's audiences at least, by access tier (each active audience adds 40).
+_LIMITED_QUOTA, _FULL_QUOTA = 5_000, 190_000
 _PERCENTS = ("call_count", "total_cputime", "total_time")
 
 
@@ -57,6 +59,15 @@ class Usage:
             retry_after=_retry_after(lower.get("retry-after")),
             limited=any(_is_limited(tier) for tier in tiers) if tiers else None,
         )
+
+    def minutes_for(self, requests: int) -> float:
+        """Return the least minutes that some requests take under the hourly quota; 0 where it has room for all.
+
+        :param requests: to the audiences of one ad account. Where the tier is not known, the smaller one counts.
+        """
+        quota = _FULL_QUOTA if self.limited is False else _LIMITED_QUOTA
+        left = quota * (1 - min(self.percent, 100.0) / 100)
+        return max(0.0, requests - left) / quota * 60
 
     def wait_seconds(self, floor: float) -> float:
         """Seconds to wait after a refusal.

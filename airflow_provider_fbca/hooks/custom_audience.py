@@ -317,6 +317,10 @@ class FacebookCustomAudienceHook(BaseHook):
         """Seconds after its start by which no request of ours can still be on its way to Meta."""
         return self.get_conn().longest_flight
 
+    def minutes_for(self, requests: int) -> float:
+        """Return the least minutes that requests to an audience take under Meta's rate limit as it stands now."""
+        return self.get_conn().usage.minutes_for(requests)
+
     @property
     def may_still_land(self) -> bool:
         """Whether a request of ours whose answer was given up may still be on its way to Meta."""

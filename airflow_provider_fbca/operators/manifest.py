@@ -62,8 +62,15 @@ def manifest_of(
     }
 
 
-def plan_report(audience_id: str, plan: Plan, report: PrepareReport) -> dict[str, Any]:
-    """Return what ``plan_only`` gives instead of a manifest: what would be done, by counts."""
+def plan_report(
+    audience_id: str, plan: Plan, report: PrepareReport, *, requests: int, minutes: float, refused: str | None
+) -> dict[str, Any]:
+    """Return what ``plan_only`` gives instead of a manifest: what would be done, by counts.
+
+    :param requests: that it would take, at least.
+    :param minutes: that these take at least under Meta's rate limit as it stands.
+    :param refused: why a guard would stop it, None where none would.
+    """
     return {
         "plan_only": True,
         "audience_id": audience_id,
@@ -71,7 +78,11 @@ def plan_report(audience_id: str, plan: Plan, report: PrepareReport) -> dict[str
         "would_add": plan.added,
         "would_remove": plan.removed,
         "leaving": plan.leaving,
+        "kept": plan.present - plan.leaving,
         "present": plan.present,
+        "requests": requests,
+        "minutes_at_rate_limit": round(minutes, 1),
+        "would_be_refused": refused,
         "prepared": report.as_dict(),
     }
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_fbca.compat import conf
-from airflow_provider_fbca.exceptions import LedgerError, StoppedError
+from airflow_provider_fbca.exceptions import GuardError, LedgerError, StoppedError
 from airflow_provider_fbca.ledger import AudienceLedger, LeaseTerms, RowSets, WorkDir, doubt_about
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.dispatch import Dispatch
@@ -166,11 +166,27 @@ class AudienceRun:
         users, report = self._read_users()
         plan, again = plan_for(users)
         self._log.info("Plan: %s.", plan.describe())
-        self._operator.guards.check_plan(plan)
         if self._operator.plan_only:
-            self._log.info("plan_only: nothing is stored or sent.")
-            return plan_report(self.audience.id, plan, report)
+            return self._report_on(plan, report)
+        self._operator.guards.check_plan(plan)
         return self._leave(self._dispatch(kind, strategy).begin(plan, users, again, report))
+
+    def _report_on(self, plan: Plan, report: PrepareReport) -> dict[str, Any]:
+        """Tell what would be done, and what would stop it."""
+        refused = None
+        try:
+            self._operator.guards.check_plan(plan)
+        except GuardError as error:
+            refused = str(error)
+        requests = plan.requests(self._operator.batch_size)
+        minutes = self._hook.minutes_for(requests)
+        self._log.info(
+            "plan_only: nothing is stored or sent. It would take %s requests at least%s; %s.",
+            f"{requests:,}",
+            f", and {minutes:.0f} minutes by Meta's rate limit" if minutes else "",
+            f"it would be refused: {refused}" if refused else "no guard would refuse it",
+        )
+        return plan_report(self.audience.id, plan, report, requests=requests, minutes=minutes, refused=refused)
 
     def _dispatch(self, kind: Kind, strategy: Strategy | None) -> Dispatch:
         supersedes: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -68,6 +69,13 @@ class Plan:
         """The identifier keys of all rows that will be sent."""
         sent = (self.removals, self.additions, self.replacement)
         return frozenset(key for rows in sent if rows for key in rows.keys)
+
+    def requests(self, batch_size: int) -> int:
+        """Return how many requests the rows take, unless some are split for their size.
+
+        :param batch_size: most rows of a request.
+        """
+        return sum(math.ceil(count / batch_size) for count in (self.removed, self.added))
 
     def digest(self) -> str:
         """Name exactly what will be sent, for a retry to see that it would do the same."""
