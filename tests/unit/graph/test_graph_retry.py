@@ -10,6 +10,7 @@ from airflow_provider_fbca.exceptions import (
     GraphTransientError,
 )
 from airflow_provider_fbca.graph.retry import RetryPolicy, repeat_any, repeat_unsent
+from airflow_provider_fbca.graph.usage import Usage
 
 UNSENT = GraphTransientError("no connection")
 LOST = GraphTransientError("no answer", outcome_unknown=True)
@@ -87,3 +88,18 @@ def test_what_may_have_landed_is_not_repeated_where_twice_would_matter() -> None
     assert not repeat_unsent(ANSWERED)
     assert all(repeat_any(error) for error in (UNSENT, LOST, ANSWERED))
     assert not repeat_any(KeyboardInterrupt())
+
+
+@pytest.mark.parametrize(
+    ("usage", "requests", "minutes"),
+    [
+        (Usage(), 5_000, 0),
+        (Usage(), 10_000, 60),
+        (Usage(limited=True, percent=50), 5_000, 30),
+        (Usage(limited=False), 190_000, 0),
+        (Usage(limited=False, percent=100), 19_000, 6),
+        (Usage(limited=False, percent=130), 19_000, 6),
+    ],
+)
+def test_minutes_at_the_rate_limit_count_what_the_hour_has_no_room_for(usage, requests, minutes):
+    assert usage.minutes_for(requests) == pytest.approx(minutes)

@@ -255,3 +255,19 @@ def test_one_operator_object_may_run_again(run, members):
     for expected in ("a", "b"):
         run("refresh", users.pop(0))
         assert members() == digests(expected)
+
+
+def test_plan_only_tells_what_a_person_wants_to_know(run):
+    run("refresh", emails(*"abcdefg"))
+    report = run("refresh", emails(*"efghi"), plan_only=True, batch_size=2, max_removals=3)
+    assert {name: report[name] for name in ("would_remove", "would_add", "kept", "present", "rows", "requests")} == {
+        "would_remove": 4,
+        "would_add": 2,
+        "kept": 3,
+        "present": 7,
+        "rows": 5,
+        "requests": 3,
+    }
+    assert report["minutes_at_rate_limit"] == 0
+    assert "4 rows would leave the audience, more than max_removals=3" in report["would_be_refused"]
+    assert run("refresh", emails(*"efghi"), plan_only=True)["would_be_refused"] is None
