@@ -98,6 +98,8 @@ class AudienceRun:
             #: What the ledger knew when the task began; without the entry that it goes on with.
             self.history: History = self._ledger.history()
             self._wait_for_those_left_behind()
+            # Of all entries: the one that is gone on with may be the first.
+            self._accounts_for_all = self.history.accounts_for_all
             self._begun = self._entry_to_resume()
             self._cleanup = self._cleanup.pop_all()
         return self
@@ -128,7 +130,7 @@ class AudienceRun:
         if clears_all:
             return
         refuse_unknown(self._unknown, named, self._ledger.uri)
-        recorded = self.history.accounts_for_all
+        recorded = self._accounts_for_all
         refuse_strangers(
             self.audience.id, accounts_for_all=self.audience.never_filled if recorded is None else recorded
         )

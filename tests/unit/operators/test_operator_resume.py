@@ -79,6 +79,19 @@ def test_l10_a_retry_sends_only_what_was_not_acknowledged_and_does_not_read_agai
     assert members() == digests(*OTHER)
 
 
+def test_l11_the_first_refresh_of_all_is_resumed_though_the_audience_is_empty_no_more(
+    from_file, fails_at, sandbox, reads, members
+):
+    fails_at(2)
+    with pytest.raises(FbcaError):
+        from_file("refresh", NEW)
+    sandbox.clear_faults()
+    reads.clear()
+    from_file("refresh")
+    assert reads == []
+    assert members() == digests(*NEW)
+
+
 @pytest.mark.parametrize("kind", ["upload", "remove"])
 def test_l10_uploads_and_removals_are_resumed_too(from_file, fails_at, sandbox, reads, members, kind):
     from_file("refresh", "abcdef")
