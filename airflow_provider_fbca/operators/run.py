@@ -100,7 +100,7 @@ class AudienceRun:
             self._wait_for_those_left_behind()
             # Of all entries: the one that is gone on with may be the first.
             self._accounts_for_all = self.history.accounts_for_all
-            self._begun = self._entry_to_resume()
+            self._begun = None if self._operator.plan_only else self._entry_to_resume()
             self._cleanup = self._cleanup.pop_all()
         return self
 

@@ -92,6 +92,19 @@ def test_l11_the_first_refresh_of_all_is_resumed_though_the_audience_is_empty_no
     assert members() == digests(*NEW)
 
 
+def test_s7_plan_only_reports_and_resumes_nothing(from_file, fails_at, sandbox, members, history, writes):
+    from_file("refresh", OLD)
+    fails_at(3)
+    with pytest.raises(FbcaError):
+        from_file("refresh", NEW)
+    sandbox.clear_faults()
+    sent, entries = writes(), history().entries
+    report = from_file("refresh", plan_only=True)
+    # Of the entry that is open nothing is surely in: all of it counts, and all would be sent.
+    assert (report["plan_only"], report["would_add"], report["present"]) == (True, len(NEW), len({*OLD, *NEW}))
+    assert (writes(), history().entries) == (sent, entries)
+
+
 @pytest.mark.parametrize("kind", ["upload", "remove"])
 def test_l10_uploads_and_removals_are_resumed_too(from_file, fails_at, sandbox, reads, members, kind):
     from_file("refresh", "abcdef")
