@@ -245,7 +245,7 @@ class AudienceRun:
             try:
                 known.append((entry, self._ledger.fetch(entry, self._workdir)))
             except LedgerError as error:
-                if not skip_unreadable:
+                if not skip_unreadable or not error.permanent:
                     raise
                 self._log.warning("It is not known who of an entry leaves: %s", error)
         return Exposure(tuple(known), self._sure(tuple(known), resend_all_days))

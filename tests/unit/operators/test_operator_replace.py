@@ -8,6 +8,7 @@ import pytest
 from operator_tools import digests, emails, killed, sha
 
 from airflow_provider_fbca.compat import AirflowFailException
+from airflow_provider_fbca.exceptions import LedgerError
 
 OLD, NEW, OTHER = "abcdef", "defghi", "ehjk"
 SMALL = {"batch_size": 2, "max_concurrency": 1}
@@ -42,6 +43,16 @@ def test_a_replace_by_nobody_is_refused_before_anything_is_sent(run, replace, re
 def test_the_guards_count_who_leaves_by_a_replace(run, replace, refused):
     run("refresh", emails(*OLD))
     refused(lambda: replace(emails(*NEW), max_removals=2), "3 rows would leave", "max_removals=2")
+
+
+def test_s7_a_store_that_fails_for_a_while_lets_no_replace_past_its_guards(run, replace, refused, monkeypatch):
+    run("refresh", emails(*OLD))
+    monkeypatch.setattr("airflow_provider_fbca.ledger.store.shutil.copyfile", _fails)
+    refused(lambda: replace(emails(*NEW), max_removals=2), "cannot be read", kind=LedgerError)
+
+
+def _fails(*_):
+    raise TimeoutError
 
 
 def test_plan_only_tells_what_a_replace_would_do(run, replace, writes):
