@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import servers
 from ledger_rows import AUDIENCE, batch_of, marker_of
-from object_stores import file_system
+from object_stores import file_system, root_at
 
 from airflow_provider_fbca.ledger import AudienceLedger, SettledMarker, SnapshotWriter, WorkDir, utc_now
 
@@ -71,13 +71,7 @@ def gs_options() -> Iterator[dict[str, Any]]:
 
 
 def _root_in(kind: str, request: pytest.FixtureRequest) -> Any:
-    from airflow.sdk import ObjectStoragePath
-    from airflow.sdk.io import attach
-
-    if kind == "disk":
-        return request.getfixturevalue("root")
-    attach(protocol=kind, fs=_file_system(kind, request))
-    return ObjectStoragePath(f"{kind}://bucket/{secrets.token_hex(8)}")
+    return request.getfixturevalue("root") if kind == "disk" else root_at(kind, _file_system(kind, request))
 
 
 def _file_system(kind: str, request: pytest.FixtureRequest) -> Any:

@@ -1,4 +1,4 @@
-"""Writers that race for a lease in a simulated world: the real code, on a store and on clocks that a test steps by hand.
+"""Writers that race for a lease in a simulated world: the real code, on a store and clocks that a test steps by hand.
 
 Each writer runs in a greenlet of its own and stands still before and after everything it asks the store, so that any
 order of any two writers' steps can be had, with any time between them.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from typing import Any
+
+# gcsfs would ask, by gRPC, which kind of bucket this is; the servers know no gRPC. Read when it is imported.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 
 def file_system(kind: str, options: dict[str, Any], **more: Any) -> Any:
@@ -18,3 +23,14 @@ def file_system(kind: str, options: dict[str, Any], **more: Any) -> Any:
     from gcsfs import GCSFileSystem
 
     return GCSFileSystem(**options, **more)
+
+
+def root_at(kind: str, files: Any) -> Any:
+    """Return a root of its own in the bucket of a file system, as Airflow gives it."""
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io import attach
+
+    # Airflow keeps the first file system of a protocol and connection.
+    conn_id = secrets.token_hex(8)
+    attach(protocol=kind, conn_id=conn_id, fs=files)
+    return ObjectStoragePath(f"{kind}://bucket/{conn_id}", conn_id=conn_id)
