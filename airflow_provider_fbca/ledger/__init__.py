@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from airflow_provider_fbca.ledger.again import write_again
 from airflow_provider_fbca.ledger.entries import AudienceLedger, Entry, History, OpenEntry, utc_now
+from airflow_provider_fbca.ledger.inventory import Inventory, LedgerFile, audience_ids, unmarked
 from airflow_provider_fbca.ledger.lease import Lease, LeaseTerms
 from airflow_provider_fbca.ledger.markers import FORMAT, Kind, OpenMarker, ProgressNote, SessionNote, SettledMarker
+from airflow_provider_fbca.ledger.people import People
 from airflow_provider_fbca.ledger.rows import FileRows, RowSets
 from airflow_provider_fbca.ledger.snapshot import Snapshot, SnapshotWriter
 from airflow_provider_fbca.ledger.sure import doubt_about
@@ -21,11 +23,14 @@ __all__ = [
     "Entry",
     "FileRows",
     "History",
+    "Inventory",
     "Kind",
     "Lease",
     "LeaseTerms",
+    "LedgerFile",
     "OpenEntry",
     "OpenMarker",
+    "People",
     "ProgressNote",
     "RowSets",
     "SessionNote",
@@ -33,7 +38,9 @@ __all__ = [
     "Snapshot",
     "SnapshotWriter",
     "WorkDir",
+    "audience_ids",
     "doubt_about",
+    "unmarked",
     "utc_now",
     "write_again",
 ]

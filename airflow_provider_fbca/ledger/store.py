@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
@@ -182,6 +183,34 @@ class Store:
             with suppress(FileNotFoundError):
                 self._folder.fs.rm_file(self._folder.joinpath(name).path)
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file in the folder, temporary ones included."""
+        with _wrapped("listed", self.uri):
+            if self._local is not None:
+                return _sizes_of(self._local)
+            try:
+                with _LISTING:
+                    self._folder.fs.invalidate_cache(self._folder.path)
+                    found = self._folder.fs.ls(self._folder.path, detail=True)
+            except FileNotFoundError:
+                return {}
+        sizes = {each["name"].rpartition("/")[2]: int(each["size"]) for each in found if each["type"] == "file"}
+        # Consoles of object stores leave an empty object in place of a folder.
+        return {name: size for name, size in sizes.items() if name}
+
+    def modified(self, name: str) -> datetime:
+        """Return when a file was last written, with a time zone."""
+        with _wrapped("read", self.uri_of(name)):
+            instant: datetime = self._folder.fs.modified(self._folder.joinpath(name).path)
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+    def abandoned(self) -> list[str]:
+        """Return the names of temporary files whose writers were killed; only a local disk has some."""
+        if self._local is None:
+            return []
+        with _wrapped("listed", self.uri):
+            return [left.name for left in self._local.glob(f".*{_BESIDE}") if _is_abandoned(left)]
+
     def _listing(self) -> list[str]:
         # Not "exists" first: it answers no where the store does not answer, and the ledger would seem to be new.
         try:
@@ -214,10 +243,37 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove the temporary files of writers that were killed: they hold people's hashes."""
-        assert self._local is not None  # noqa: S101 - only the local branches call this
-        for left in self._local.glob(f".*{_BESIDE}"):
-            if _is_abandoned(left):
-                left.unlink(missing_ok=True)
+        for left in self.abandoned():
+            self.delete(left)
+
+
+def _sizes_of(folder: Path) -> dict[str, int]:
+    sizes = {}
+    try:
+        paths = list(folder.iterdir())
+    except FileNotFoundError:
+        return {}
+    for path in paths:
+        # A file may be gone since the folder was read: a writer had it for a moment.
+        with suppress(FileNotFoundError):
+            if not path.is_dir():
+                sizes[path.name] = path.stat().st_size
+    return sizes
+
+
+def listed(folder: StorePath) -> list[str]:
+    """Return the names of what lies in any folder of the store; none where it does not exist.
+
+    :raises LedgerError: where the store cannot be read.
+    """
+    with _wrapped("listed", _uri(folder)):
+        try:
+            with _LISTING:
+                folder.fs.invalidate_cache(folder.path)
+                found = folder.fs.ls(folder.path, detail=False)
+            return [path.rstrip("/").rpartition("/")[2] for path in found]
+        except FileNotFoundError:
+            return []
 
 
 def _is_local(folder: StorePath) -> bool:
