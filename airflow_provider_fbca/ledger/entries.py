@@ -110,13 +110,15 @@ class History:
         """Whether nobody can be in the audience whom no entry knows (rule L11); None without an entry.
 
         So it is where the audience was empty when its first entry was opened, and from when a replace has cleared it or
-        somebody has stated who is in.
+        somebody has stated who is in; until somebody has the ledger forget it.
         """
-        cleared = any(
-            entry.opened and entry.settled and (entry.opened.strategy == "replace" or entry.opened.kind == "adopt")
-            for entry in self.entries
-        )
-        return cleared or self.began_empty
+        accounts = self.began_empty
+        for opened in (entry.opened for entry in self.entries if entry.opened and entry.settled):
+            if opened.kind == "forget":
+                accounts = False
+            elif opened.strategy == "replace" or opened.kind == "adopt":
+                accounts = True
+        return accounts
 
     def without(self, entry: Entry) -> History:
         """Return what the ledger would know without one entry: that of a task which goes on with it."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 #: Version of the markers and of the folder's layout.
 FORMAT = 1
 
-Kind = Literal["upload", "remove", "refresh", "adopt", "erase", "delete"]
+Kind = Literal["upload", "remove", "refresh", "adopt", "erase", "delete", "forget", "move"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class OpenMarker:
     """What is known when an entry is opened.
 
     :param kind: what the entry does: its rows are added (``upload``, ``refresh``), removed (``remove``) or were added
-        by somebody else (``adopt``); ``erase`` and ``delete`` stand for what remains of others.
+        by somebody else (``adopt``); ``erase`` and ``delete`` stand for what remains of others, ``forget`` for nobody
+        where somebody may be, and ``move`` for the entries that are copied from another place.
     :param strategy: of a refresh; None otherwise.
     :param audience_id: digits.
     :param ad_account_id: digits, as Meta gives it for the audience.
