@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from airflow_provider_fbca import __version__
+from airflow_provider_fbca.cli import ledger
 
 app = typer.Typer(
     help="Facebook Custom Audiences: tools around the Airflow provider.",
@@ -14,6 +15,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(ledger.app, name="ledger")
 
 
 def _print_version(wanted: bool) -> None:
