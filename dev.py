@@ -32,7 +32,7 @@ OLDEST, DEFAULT = "3.1", "3.3"
 RIM = [
     f"tests/unit/{name}" for name in ("hooks", "operators", "warehouse", "test_documents.py", "test_provider_info.py")
 ]
-RIM += ["tests/dags"]
+RIM += ["tests/unit/cli/test_ledger_elsewhere.py", "tests/dags"]
 
 
 def main() -> int:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 app = typer.Typer(
-    help="What was sent to each audience: look at it, check it, clean it, adopt, erase, forget.", no_args_is_help=True
+    help="What was sent to each audience: look at it, check it, clean it, adopt, erase, forget.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 _LedgerUri = Annotated[

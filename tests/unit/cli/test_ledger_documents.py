@@ -8,7 +8,9 @@ from typing import get_args
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from airflow_provider_fbca.cli.app import app as whole_app
 from airflow_provider_fbca.cli.ledger import app
 from airflow_provider_fbca.ledger import FORMAT, Kind, OpenMarker, ProgressNote, SessionNote, SettledMarker
 from airflow_provider_fbca.ledger.lease_row import LeaseNote
@@ -35,3 +37,8 @@ def test_every_kind_of_entry_and_the_format_are_documented():
     text = (DOCS / "ledger.md").read_text()
     assert [kind for kind in get_args(Kind) if f"| `{kind}` |" not in text] == []
     assert f"this version writes and reads {FORMAT}." in text
+
+
+def test_help_names_the_section_of_the_configuration():
+    result = CliRunner().invoke(whole_app, ["ledger", "erase", "--help"])
+    assert "[fbca] ledger_uri" in " ".join(result.output.split())
