@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +9,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from airflow.sdk import BaseHook
-from airflow.sdk.execution_time import supervisor
+from dagbags import DagBag
+from metadata import database, in_process_airflow
 from people import KEYS, Person, hashed_rows, held_rows, person, sha256
 
-from airflow_provider_fbca.compat import AIRFLOW_V_3_2_PLUS
 from airflow_provider_fbca.sandbox.testing import Sandbox, serve
-
-if AIRFLOW_V_3_2_PLUS:
-    from airflow.dag_processing.dagbag import DagBag
-else:
-    from airflow.models.dagbag import DagBag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,24 +32,10 @@ DAG_IDS = {
 }
 
 
-@pytest.fixture(scope="session")
-def metadata() -> Iterator[None]:
-    """The metadata database of this test process, and one in-process Execution API for all runs.
-
-    ``dag.test()`` makes one a task, which takes seconds, and that of Airflow 3.2 may get its first request before it is
-    ready.
-    """
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=os.environ)
-    assert done.returncode == 0, done.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", secrets.token_hex(32))
-        api = supervisor.in_process_api_server()
-        deadline = time.monotonic() + 60
-        while api.transport and not hasattr(api.app.state, "svcs_registry"):
-            assert time.monotonic() < deadline, "The Execution API did not start."
-            time.sleep(0.05)
-        patch.setattr(supervisor, "in_process_api_server", lambda: api)
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The metadata database of this module's runs."""
+    with database("sqlite", tmp_path_factory.mktemp("metadata")) as url, in_process_airflow(url):
         yield
 
 
