@@ -127,7 +127,8 @@ def named_entries(manifests: Iterable[Any], audience_id: str) -> dict[str, str]:
                 f"previous_upload is of audience {of}, and this task writes to audience {audience_id}.",
                 remedy="Pass the output of a task of the same audience.",
             )
-        named |= found
+        # A task that had nothing to send lists entries without knowing where they are.
+        named = found | {entry_id: uri for entry_id, uri in named.items() if uri} | own
     return named
 
 

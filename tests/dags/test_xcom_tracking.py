@@ -281,6 +281,7 @@ def test_l7_ledger_that_moved_stops_the_refresh_until_its_files_follow(
 ) -> None:
     airflow.refresh(audience, range(6))
     airflow.refresh(audience, range(4, 9))
+    assert airflow.refresh(audience, range(4, 9))["entry"] is None, "there was nothing to send"
     moved = airflow.folder / "moved"
     monkeypatch.setenv("AIRFLOW__FBCA__LEDGER_URI", f"file://{moved}")
     reason = airflow.refused(audience, range(7, 12))
