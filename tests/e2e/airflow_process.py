@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
+import random
 import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,8 +23,13 @@ _START_SECONDS = 180
 _STOP_SECONDS = 30
 _RUN_SECONDS = 120
 _POLL_SECONDS = 0.3
+_QUIET_LOOKS = 4
 _ANSWER_SECONDS = 60
 _BUSY_SECONDS = 60
+#: Below those that systems give to outgoing connections, of which an Airflow that starts makes many.
+_PORTS = range(20_000, 32_000)
+#: The package under test, and what DAGs of tests import.
+_IMPORTED = (Path(__file__).parents[2], Path(__file__).parent)
 T = TypeVar("T")
 
 _ENDED = {"success", "failed"}
@@ -42,6 +47,8 @@ class Airflow:
         self.url = url
         self._http = requests.Session()
         self._http.trust_env = False
+        # A kept-alive connection may be closed by the server just when the next request is sent on it.
+        self._http.headers["Connection"] = "close"
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Call the REST API and return its JSON.
@@ -74,15 +81,57 @@ class Airflow:
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": logical_date})["dag_run_id"])
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """Return the runs of a DAG, oldest first."""
-        found = self.call("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "run_after", "limit": 100})
-        return list(found["dag_runs"])
+        """Return the newest hundred runs of a DAG, oldest first."""
+        found = self.call("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": 100})
+        return list(reversed(found["dag_runs"]))
+
+    def wait_for_new_run(self, dag_id: str, known: set[str], run_type: str) -> str:
+        """Wait until a run of a DAG has succeeded that is not among the known ones, and return its id.
+
+        :param known: ids of runs.
+        :param run_type: ``scheduled``, ``asset_triggered``, ``backfill``...
+        """
+
+        def succeeded() -> str | None:
+            new = [run for run in self.runs(dag_id) if run["dag_run_id"] not in known and run["run_type"] == run_type]
+            assert all(run["state"] != "failed" for run in new), self.last_words()
+            assert not self.waits_for_a_retry(dag_id), self.last_words()
+            return next((run["dag_run_id"] for run in new if run["state"] == "success"), None)
+
+        return self.wait_for(succeeded, f"a {run_type} run of {dag_id} to succeed")
+
+    def emit(self, asset: str) -> None:
+        """Tell Airflow that an asset has changed."""
+        found = self.call("GET", "/assets", params={"name_pattern": asset})["assets"]
+        (asset_id,) = {each["id"] for each in found if each["name"] == asset}
+        self.call("POST", "/assets/events", json={"asset_id": asset_id})
+
+    def backfill(self, dag_id: str, first: str, last: str) -> list[str]:
+        """Backfill a DAG, one run after the other, and return the ids of the runs, which succeeded, oldest first.
+
+        :param first: the first logical date.
+        :param last: the last one.
+        """
+        body = {"dag_id": dag_id, "from_date": first, "to_date": last, "max_active_runs": 1}
+        number = self.call("POST", "/backfills", json=body)["id"]
+
+        def done() -> bool:
+            return bool(self.call("GET", f"/backfills/{number}")["completed_at"])
+
+        self.wait_for(done, f"the backfill of {dag_id} to end")
+        runs = [run for run in self.runs(dag_id) if run["run_type"] == "backfill"]
+        assert all(run["state"] == "success" for run in runs), self.last_words()
+        return [run["dag_run_id"] for run in sorted(runs, key=lambda run: run["end_date"])]
+
+    def state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a run."""
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def wait_for_run(self, dag_id: str, run_id: str) -> str:
         """Wait until a run has ended and return its state."""
 
         def ended() -> str | None:
-            state = str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+            state = self.state(dag_id, run_id)
             return state if state in _ENDED else None
 
         return self.wait_for(ended, f"run {run_id} of {dag_id} to end")
@@ -93,12 +142,18 @@ class Airflow:
         return bool(self.call("GET", path, params={"state": "up_for_retry"})["task_instances"])
 
     def wait_for_quiet(self, dag_id: str) -> None:
-        """Wait until no task of a paused DAG is under way; its open run, if any, goes on when the pause is over."""
+        """Wait until no task of a paused DAG is under way; its open run, if any, goes on when the pause is over.
+
+        The scheduler may be about to queue a task of a DAG that it read before the pause: one quiet look is not enough.
+        """
         path = f"/dags/{dag_id}/dagRuns/~/taskInstances"
+        looks = 0
 
         def quiet() -> bool:
+            nonlocal looks
             found = self.call("GET", path, params={"state": ["queued", "running"]})["task_instances"]
-            return not found
+            looks = 0 if found else looks + 1
+            return looks == _QUIET_LOOKS
 
         self.wait_for(quiet, f"the tasks of {dag_id} to end")
 
@@ -166,30 +221,36 @@ def running(home: Path, database: str, environment: Mapping[str, str], dag_ids: 
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and everything that it started, the hard way where asking is not enough."""
-    session = [one for one in psutil.process_iter(["pid"]) if _session_of(one.pid) == process.pid]
-    _signal_group(process.pid, signal.SIGTERM)
-    psutil.wait_procs(session, timeout=_STOP_SECONDS)
-    # Airflow gives some of its children groups of their own, in the same session.
-    left = [one for one in psutil.process_iter(["pid"]) if _session_of(one.pid) == process.pid]
-    for one in left:
-        one.kill()
+    """End a process and everything that it started.
+
+    Not by asking: Airflow takes long to say goodbye, and some of its children outlive it, in groups of their own.
+    """
+    deadline = time.monotonic() + _STOP_SECONDS
+    while left := [one for one in psutil.process_iter(["pid"]) if _is_alive_in(one, process.pid)]:
+        assert time.monotonic() < deadline, f"Processes that do not end: {left}"
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(left, timeout=1)
     process.wait(_STOP_SECONDS)
-    psutil.wait_procs(left, timeout=_STOP_SECONDS)
 
 
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody listens at."""
-    with ExitStack() as cleanup:
-        sockets = [cleanup.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
+    free: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if len(free) == count:
+            return free
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free.append(port)
+    raise AssertionError("There are no free ports.")
 
 
 def _settings(home: Path, database: str, ports: list[int]) -> dict[str, str]:
     api, worker_log, trigger_log = map(str, ports)
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "PYTHONPATH": os.pathsep.join([*map(str, _IMPORTED), os.environ.get("PYTHONPATH", "")]),
         "HOME": str(home),
         "TMPDIR": str(home / "tmp"),
         "LANG": "C.UTF-8",
@@ -227,15 +288,7 @@ def _errors(path: Path) -> list[str]:
     return [f"{path}: {line}" for line in path.read_text().splitlines() if '"level":"error"' in line]
 
 
-def _session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return None
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return
+def _is_alive_in(one: psutil.Process, session: int) -> bool:
+    with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+        return os.getsid(one.pid) == session and one.status() != psutil.STATUS_ZOMBIE
+    return False
