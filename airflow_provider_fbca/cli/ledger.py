@@ -222,7 +222,8 @@ def _adopt_users(root: Any, audience_id: str, file: Any, conn_id: str, *, yes: b
         FacebookCustomAudienceHook,
     )
     from airflow_provider_fbca.ledger import RowSets, WorkDir  # noqa: PLC0415 - loads Arrow
-    from airflow_provider_fbca.ledger_tools.adopt import adopt_users, nobody  # noqa: PLC0415 - as above
+    from airflow_provider_fbca.ledger.retire import nobody  # noqa: PLC0415 - as above
+    from airflow_provider_fbca.ledger_tools.adopt import adopt_users  # noqa: PLC0415 - as above
 
     audience = FacebookCustomAudienceHook(conn_id).ready_audience(audience_id)
     with WorkDir() as workdir:

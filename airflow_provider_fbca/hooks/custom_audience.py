@@ -296,11 +296,12 @@ class FacebookCustomAudienceHook(BaseHook):
         """Change fields of an audience (``name``, ``description``, ``retention_days``), not its people."""
         self._audiences.update(audience_id, **values)
 
-    def delete_audience(self, audience_id: str, *, ignore_missing: bool = True) -> None:
+    def delete_audience(self, audience_id: str, *, ignore_missing: bool = True) -> bool:
         """Delete an audience for good; ads that use it stop.
 
         :param ignore_missing: whether one that cannot be found is fine; Meta does not tell a missing audience from one
             that the token may not see, so the log warns.
+        :returns: whether Meta deleted it now.
         :raises GraphError: where Meta refuses, for one because lookalikes were made from it.
         """
         try:
@@ -309,8 +310,9 @@ class FacebookCustomAudienceHook(BaseHook):
             if not ignore_missing:
                 raise
             self.log.warning("Audience %s is taken for deleted: %s", audience_id, error)
-        else:
-            self.log.info("Deleted audience %s.", audience_id)
+            return False
+        self.log.info("Deleted audience %s.", audience_id)
+        return True
 
     @property
     def longest_flight(self) -> float:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from airflow_provider_fbca.exceptions import LedgerError
-from airflow_provider_fbca.ledger import AudienceLedger, Inventory, OpenMarker, SettledMarker, SnapshotWriter, utc_now
+from airflow_provider_fbca.ledger import AudienceLedger, Inventory, OpenMarker, SettledMarker, utc_now
+from airflow_provider_fbca.ledger.retire import nobody
 from airflow_provider_fbca.ledger_tools.verify import findings_in
 from airflow_provider_fbca.ledger_tools.writer import owner_of, sole_writer
 
@@ -35,12 +34,6 @@ def adopt_users(root: StorePath, audience: Audience, users: Snapshot) -> str:
         entry = _open(ledger, lease, _marker(audience, "adopt", reads), users)
         _settle(entry, lease, users.rows)
     return entry.id
-
-
-def nobody(workdir: WorkDir) -> Snapshot:
-    """Return a snapshot without rows."""
-    with SnapshotWriter(workdir.file("nobody.parquet"), pa.schema([])) as writer:
-        return writer.finish()
 
 
 def adopt_ledger(root: StorePath, old_root: StorePath, audience: Audience, workdir: WorkDir) -> tuple[str, int]:

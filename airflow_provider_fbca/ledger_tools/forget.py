@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.exceptions import LedgerError
-from airflow_provider_fbca.ledger import AudienceLedger, Inventory, OpenMarker, SettledMarker, utc_now
-from airflow_provider_fbca.ledger_tools.adopt import nobody
+from airflow_provider_fbca.ledger import AudienceLedger, Inventory
+from airflow_provider_fbca.ledger.retire import retire_all
 from airflow_provider_fbca.ledger_tools.writer import owner_of, sole_writer
 
 if TYPE_CHECKING:
@@ -35,15 +35,7 @@ def forget(root: StorePath, audience_id: str, workdir: WorkDir) -> int:
         if not history.entries and not any(file.holds_people for file in inventory.files()):
             raise LedgerError(f"The ledger has nothing of audience {audience_id}.", remedy="Correct the id.")
         _refuse_replace_in_the_air(ledger, history)
-        if history.outstanding or history.missing:
-            nobodys = nobody(workdir)
-            lease.check()
-            entry = ledger.begin(nobodys)
-            lease.check()
-            entry.open(_marker(audience_id, history, entry.digest))
-            lease.check()
-            retired = (*(each.id for each in history.outstanding), *sorted(history.missing))
-            entry.settle(SettledMarker(retired, utc_now(), {"members": 0}))
+        retire_all(ledger, lease, workdir, kind="forget", owner=owner_of("forget"))
         kept = {each.id for each in ledger.history().outstanding}
         files = [file for file in inventory.files() if file.holds_people and file.entry_id not in kept]
         for file in (*files, *inventory.abandoned()):
@@ -69,21 +61,3 @@ def _noted_at(note: SessionNote) -> datetime:
         return datetime.fromisoformat(note.noted_at).astimezone(UTC)
     except (TypeError, ValueError):
         return datetime.now(UTC)
-
-
-def _marker(audience_id: str, history: History, digest: str) -> OpenMarker:
-    accounts = [entry.opened.ad_account_id for entry in history.entries if entry.opened]
-    return OpenMarker(
-        kind="forget",
-        strategy=None,
-        audience_id=audience_id,
-        ad_account_id=accounts[-1] if accounts else "",
-        schema=(),
-        rows=0,
-        digest=digest,
-        reads=tuple(entry.id for entry in history.outstanding),
-        audience_was_empty=False,
-        retention_days=None,
-        owner=owner_of("forget"),
-        opened_at=utc_now(),
-    )

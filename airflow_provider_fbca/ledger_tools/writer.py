@@ -7,8 +7,7 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_fbca.compat import conf
-from airflow_provider_fbca.ledger import LeaseTerms
+from airflow_provider_fbca.operators.place import lease_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +30,7 @@ def sole_writer(
     :param hook: of a tool that sends; None for one that only writes to the ledger.
     :raises LeaseLostError: from ``check()`` of the lease, once it is gone.
     """
-    terms = LeaseTerms(
-        seconds=conf.getfloat("fbca", "lease_seconds", fallback=180.0),
-        longest_flight=hook.longest_flight if hook else _STORE_SECONDS,
-        single_writer=conf.getboolean("fbca", "single_writer", fallback=False),
-    )
+    terms = lease_terms(hook.longest_flight if hook else _STORE_SECONDS)
     with ledger.lease(owner_of(tool), terms) as lease:
         try:
             yield lease

@@ -77,27 +77,35 @@ class FacebookCreateCustomAudienceOperator(AudienceOperator):
 class FacebookDeleteCustomAudienceOperator(AudienceOperator):
     """Deletes a custom audience for good; ads that use it stop.
 
-    Its ledger entries stay as they are, with the rows of those not retired.
+    Its ledger entries are retired and their rows deleted, under the audience's lease, once Meta has deleted it; of an
+    audience that Meta does not find they stay, since it may only be hidden from the token (``fbca ledger forget``
+    removes them).
 
     :param audience_id: id of the audience.
+    :param ledger_uri: where the ledger is; by default ``[fbca] ledger_uri``. Where neither is set, nothing is retired.
     :param ignore_missing: succeed where it does not exist (any more), on by default. Meta does not tell a missing
         audience from one that the token may not see, so the log warns.
 
     .. seealso:: https://developers.facebook.com/docs/marketing-api/reference/custom-audience
     """
 
-    template_fields: Sequence[str] = (*AudienceOperator.template_fields, "audience_id")
+    template_fields: Sequence[str] = (*AudienceOperator.template_fields, "audience_id", "ledger_uri")
     operator_extra_links = ()
 
-    def __init__(self, *, audience_id: str, ignore_missing: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *, audience_id: str, ledger_uri: str | None = None, ignore_missing: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.audience_id = audience_id
+        self.ledger_uri = ledger_uri
         self.ignore_missing = ignore_missing
 
     @fails_fast
-    def execute(self, context: Context) -> None:  # noqa: ARG002 - Airflow's signature
-        """Delete the audience."""
-        self.hook.delete_audience(str(self.audience_id), ignore_missing=self.ignore_missing)
+    def execute(self, context: Context) -> None:
+        """Delete the audience, then forget who was in it."""
+        from airflow_provider_fbca.operators.deletion import delete_audience  # noqa: PLC0415 - heavy
+
+        delete_audience(self, context)
 
 
 class FacebookUploadUsersOperator(UsersOperator):

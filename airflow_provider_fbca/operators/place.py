@@ -1,4 +1,4 @@
-"""Where the ledger is."""
+"""Where the ledger is, and how long a task may write to it, as Airflow's configuration says."""
 
 from __future__ import annotations
 
@@ -6,8 +6,23 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_fbca.compat import conf
 from airflow_provider_fbca.exceptions import LedgerPlaceError
+from airflow_provider_fbca.ledger import LeaseTerms
 
+_LEASE_SECONDS = 180.0
 _LOCAL = {"", "file", "local"}
+
+
+def lease_terms(longest_flight: float) -> LeaseTerms:
+    """Return how long a lease holds, as ``[fbca]`` of Airflow's configuration says.
+
+    :param longest_flight: seconds after which a request can no more be applied.
+    :raises OptionsError: where the lease is too short for that.
+    """
+    return LeaseTerms(
+        seconds=conf.getfloat("fbca", "lease_seconds", fallback=_LEASE_SECONDS),
+        longest_flight=longest_flight,
+        single_writer=conf.getboolean("fbca", "single_writer", fallback=False),
+    )
 
 
 def ledger_root(ledger_uri: str | None) -> ObjectStoragePath:

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_fbca.compat import conf
 from airflow_provider_fbca.exceptions import GuardError, LedgerError, StoppedError
-from airflow_provider_fbca.ledger import AudienceLedger, LeaseTerms, RowSets, WorkDir, doubt_about
+from airflow_provider_fbca.ledger import AudienceLedger, RowSets, WorkDir, doubt_about
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.dispatch import Dispatch
 from airflow_provider_fbca.operators.manifest import (
@@ -20,7 +19,7 @@ from airflow_provider_fbca.operators.manifest import (
     plan_report,
     refuse_unknown,
 )
-from airflow_provider_fbca.operators.place import ledger_root
+from airflow_provider_fbca.operators.place import lease_terms, ledger_root
 from airflow_provider_fbca.operators.refresh import Exposure, Sure, delete_insert, delta, replace
 from airflow_provider_fbca.operators.resume import Fingerprint, entry_to_resume
 from airflow_provider_fbca.operators.users import read_users
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AudienceRun", "ledger_root"]
 
-DEFAULT_LEASE_SECONDS = 180.0
 #: Between two looks whether the task was told to stop.
 _LOOK_SECONDS = 0.5
 #: How far the clocks of two workers may be apart.
@@ -73,7 +71,7 @@ class AudienceRun:
         self._workdir = WorkDir()
         self._source: UserSource | None = None
         self._stopped = threading.Event()
-        self._owner = _owner_of(self._ti)
+        self._owner = owner_of(self._ti)
         self._fingerprint = Fingerprint(operator)
         self._lease: Lease | None = None
         #: Entries that something names and the ledger lacks.
@@ -282,11 +280,7 @@ class AudienceRun:
         return begun
 
     def _wait_for_lease(self) -> Lease:
-        terms = LeaseTerms(
-            seconds=conf.getfloat("fbca", "lease_seconds", fallback=DEFAULT_LEASE_SECONDS),
-            longest_flight=self._hook.longest_flight,
-            single_writer=conf.getboolean("fbca", "single_writer", fallback=False),
-        )
+        terms = lease_terms(self._hook.longest_flight)
         return self._ledger.lease(self._owner, terms, pause=self._pause)
 
     def _wait_for_those_left_behind(self) -> None:
@@ -339,7 +333,8 @@ class AudienceRun:
         return manifest
 
 
-def _owner_of(ti: Any) -> dict[str, str | int]:
+def owner_of(ti: Any) -> dict[str, str | int]:
+    """Return who writes, as markers and leases name it."""
     return {
         "dag_id": ti.dag_id,
         "task_id": ti.task_id,
