@@ -269,6 +269,8 @@ def _settings(home: Path, database: str, ports: list[int]) -> dict[str, str]:
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": trigger_log,
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # On a busy machine the one server may answer late; five seconds and a few tries later a task would be failed.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
     }
 
 
@@ -285,7 +287,8 @@ def _is_up(process: subprocess.Popen[bytes], airflow: Airflow, dag_ids: set[str]
 
 
 def _errors(path: Path) -> list[str]:
-    return [f"{path}: {line}" for line in path.read_text().splitlines() if '"level":"error"' in line]
+    serious = ('"level":"error"', '"level":"critical"')
+    return [f"{path}: {line}" for line in path.read_text().splitlines() if any(word in line for word in serious)]
 
 
 def _is_alive_in(one: psutil.Process, session: int) -> bool:
