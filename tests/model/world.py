@@ -1,0 +1,581 @@
+"""One history: an audience, its ledger, the tasks that work on it, and what must be true of them at every instant."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_fbca.exceptions import FbcaError, GraphTransientError, LedgerPlaceError
+from airflow_provider_fbca.graph.api import GraphApi
+from airflow_provider_fbca.graph.transport import Answer
+from airflow_provider_fbca.hooks.credentials import Credentials
+from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
+from airflow_provider_fbca.ledger.store import Store
+from airflow_provider_fbca.operators.custom_audience import (
+    FacebookRefreshAudienceOperator,
+    FacebookRemoveUsersOperator,
+    FacebookUploadUsersOperator,
+)
+from tests.model import people, virtual
+from tests.model.kernel import Crash, Kernel, Owner, Process, current
+from tests.model.meta import Manners, Meta, Row, connected
+from tests.model.shadow import Shadow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from airflow_provider_fbca.graph.transport import Request
+
+OPERATORS = {
+    "upload": FacebookUploadUsersOperator,
+    "remove": FacebookRemoveUsersOperator,
+    "refresh": FacebookRefreshAudienceOperator,
+}
+TIMEOUT = 60.0
+#: Seconds by which a request may land after its answer was given up or its sender died.
+LATEST = 85.0
+#: A request that was held up for longer than this since its lease check may meet another writer's (rule S8).
+FROZEN = 60.0
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong at one place of a try.
+
+    :param place: ``request`` (of people), ``read`` (another request), ``write`` (to the ledger) or ``lease``.
+    :param nth: which of them, from 1.
+    :param how: see :meth:`World.exchange` and :meth:`World.ledger_write`.
+    :param seconds: of a freeze; or until a request lands.
+    """
+
+    place: str
+    nth: int
+    how: str
+    seconds: float = 0.0
+
+
+@dataclass
+class Task:
+    """A task of a DAG run, whose tries share its identity.
+
+    :param kind: ``upload``, ``remove`` or ``refresh``.
+    :param number: its place among the runs by logical date.
+    :param options: of the operator.
+    """
+
+    kind: str
+    number: int
+    options: dict[str, Any]
+    tries: int = 0
+    removed: set[Row] = field(default_factory=set)
+    read: dict[object, list[frozenset[Row]]] = field(default_factory=dict)
+
+
+class Writer(Owner):
+    """One try of a task."""
+
+    def __init__(self, task: Task, names: frozenset[str], faults: Iterable[Fault]) -> None:
+        super().__init__()
+        self.task = task
+        self.names = names
+        self.rows = people.rows(names)
+        self.faults = {(each.place, each.nth): each for each in faults}
+        self.counts = {"request": 0, "read": 0, "write": 0, "lease": 0}
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.ended = False
+        #: Rows that Meta acknowledged in this try, and those of the floor that a delta must keep.
+        self.added: set[Row] = set()
+        self.floor: frozenset[Row] | None = None
+        self.opened: str | None = None
+        self.read_source = False
+        self.disturbed = False
+        self.zombie = False
+        self.lagging: list[Callable[[], None]] = []
+
+    @property
+    def strategy(self) -> str:
+        """Of a refresh; empty otherwise."""
+        return self.task.options.get("strategy", "") if self.task.kind == "refresh" else ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the try came to its end without an error."""
+        return self.ended and not self.dead and self.error is None
+
+
+class World:
+    """The history.
+
+    :param manners: of Meta.
+    :param strangers: names of rows that were in before.
+    """
+
+    def __init__(self, manners: Manners = Manners(), strangers: Iterable[str] = ()) -> None:  # noqa: B008 - frozen
+        self.kernel = Kernel()
+        virtual.enter(self.kernel)
+        self.strangers = set(people.rows(strangers))
+        self.meta = Meta(self.kernel, manners, self.strangers, self._changed)
+        self.shadow = Shadow()
+        self.folder = Path(tempfile.mkdtemp(prefix="ledger-"))
+        self.tasks: list[Task] = []
+        self.writers: list[Writer] = []
+        self.xcom: dict[int, dict[str, Any]] = {}
+        self.violations: list[str] = []
+        #: Rows that may be in unknown to the ledger, since rule S8 promises nothing for them yet.
+        self.excused: set[Row] = set()
+        #: Whether nothing is promised any more until a replace: a woken writer died before it could say what it sent.
+        self.tainted = False
+        #: Ids that the ledger has lost.
+        self.lost: set[str] = set()
+        self.equal_to: tuple[frozenset[Row], bool] | None = None
+        self.lagged: frozenset[Row] = frozenset()
+        self.sent_all_at = float("-inf")
+        self.successes = 0
+        self._landing: tuple[Writer, bool] | None = None
+
+    def close(self) -> None:
+        """End all and leave nothing behind."""
+        for writer in self.writers:
+            writer.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- what a machine does -----------------------------------------------------------------------------------------
+
+    def task(self, kind: str, **options: Any) -> Task:
+        """Return the task of a new run."""
+        task = Task(kind, len(self.tasks), options)
+        self.tasks.append(task)
+        return task
+
+    def begin(self, task: Task, names: Iterable[str], faults: Iterable[Fault] = ()) -> Writer:
+        """Start a try of a task."""
+        task.tries += 1
+        if task.kind == "refresh":
+            self.xcom.pop(task.number, None)
+        writer = Writer(task, frozenset(names), faults)
+        self.writers.append(writer)
+        Process(self.kernel, writer, lambda: self._execute(writer))
+        return writer
+
+    def finish(self, writer: Writer, *, within: float = 14 * DAY) -> None:
+        """Let time pass until a try has ended."""
+        until = self.kernel.now + within
+        self.kernel.run(lambda: writer.ended, until=until)
+        if not writer.ended:
+            self.violations.append("a try does not end")
+        self.clean_up()
+
+    def live(self) -> list[Writer]:
+        """Return the tries that go on."""
+        return [writer for writer in self.writers if not writer.ended]
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass for all."""
+        self.kernel.wait(seconds)
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """Take the dead out of the way: their threads do nothing any more."""
+        for writer in [each for each in self.writers if each.dead and not each.ended]:
+            writer.end()
+            writer.ended = True
+
+    def lose(self, entry_id: str) -> None:
+        """Delete all files of an entry."""
+        for path in self.folder.rglob(f"{entry_id}.*"):
+            path.unlink()
+        self.shadow.lose(entry_id)
+        self.lost.add(entry_id)
+        self.excused |= self.meta.rows
+        self.equal_to = None
+
+    def named_entries(self) -> set[str]:
+        """Return the entries that are not retired and that another entry or XCom names."""
+        told = {each for entry in self.shadow.entries.values() if entry.opened for each in entry.opened["reads"]}
+        manifests = [value for pushed in self.xcom.values() for key, value in pushed.items() if "fbca_upload" in key]
+        told |= {each["id"] for manifest in manifests[-1:] for each in manifest["outstanding"]}
+        return told & self.shadow.outstanding.keys()
+
+    # -- one try -----------------------------------------------------------------------------------------------------
+
+    def _execute(self, writer: Writer) -> None:
+        task = writer.task
+
+        def users() -> Any:
+            self.kernel.wait(2.0)
+            writer.read_source = True
+            return people.table(writer.names)
+
+        operator = OPERATORS[task.kind](
+            task_id="send",
+            audience_id=self.meta.audience_id,
+            ledger_uri=f"file://{self.folder}",
+            users_callable=users,
+            max_concurrency=1,
+            hashed={"EMAIL": True, "PHONE": True},
+            **({"min_rows": 0} | task.options),
+        )
+        operator.__dict__["hook"] = self._hook()
+        try:
+            writer.result = operator.execute({"ti": TaskInstance(self, writer)})
+        except Crash:
+            raise
+        except FbcaError as error:
+            writer.error = error
+        except Exception as error:  # noqa: BLE001 - AirflowFailException, or a fault of the model itself
+            writer.error = error
+            if type(error).__name__ != "AirflowFailException":
+                self.violations.append(f"{type(error).__name__}: {error}")
+        else:
+            self._succeeded(writer)
+        finally:
+            writer.ended = not writer.dead
+
+    def _hook(self) -> FacebookCustomAudienceHook:
+        hook = FacebookCustomAudienceHook()
+        credentials = Credentials("token", ad_account_id=self.meta.account_id, timeout=TIMEOUT)
+        api = GraphApi(access_token="token", timeout=TIMEOUT)
+        api._transport = Wire(self)
+        hook.__dict__.update(credentials=credentials, _api=api)
+        return hook
+
+    # -- places where something may go wrong -------------------------------------------------------------------------
+
+    def fault_at(self, place: str) -> tuple[Writer | None, Fault | None]:
+        """Count a place and return who is there, and what goes wrong.
+
+        :raises Crash: where the writer is dead.
+        """
+        process = current()
+        if process is None:
+            return None, None
+        writer = process.owner
+        assert isinstance(writer, Writer)
+        if writer.dead:
+            raise Crash
+        writer.counts[place] += 1
+        return writer, writer.faults.get((place, writer.counts[place]))
+
+    def die(self, writer: Writer) -> None:
+        """Kill a writer at once.
+
+        :raises Crash: always.
+        """
+        writer.dead = True
+        if writer.zombie:
+            self.tainted = True
+        self.kernel.after(0.0, self.clean_up)
+        raise Crash
+
+    def freeze(self, writer: Writer, seconds: float) -> None:
+        """Stop all threads of a writer for a while."""
+        writer.frozen_until = self.kernel.now + seconds
+        self.kernel.wait(0.0)
+
+    def exchange(self, request: Request) -> Answer:
+        """Carry a request to Meta, or not, and its answer back, or not."""
+        sends = request.place.write
+        writer, fault = self.fault_at("request" if sends else "read")
+        assert writer is not None
+        how = fault.how if fault else "answered"
+        seconds = fault.seconds if fault else 0.0
+        self.kernel.wait(0.5)
+
+        def land(*, late: bool = False) -> tuple[int, dict[str, Any]]:
+            return self._land(writer, request, late=late)
+
+        if how == "crash before":
+            self.die(writer)
+        if how == "crash after":
+            land()
+            self.die(writer)
+        if how == "crash late":
+            self.kernel.after(seconds, lambda: land(late=True))
+            self.die(writer)
+        if how == "freeze":
+            self.freeze(writer, seconds)
+            if seconds > FROZEN and sends:
+                self._woke(writer, request)
+        if how == "refused":
+            return _answer(400, {"error": {"message": "no", "code": 100, "fbtrace_id": "A"}})
+        if how in {"lost", "landed", "late"}:
+            if how == "landed":
+                land()
+            if how == "late":
+                self.kernel.after(TIMEOUT + seconds, lambda: land(late=True))
+            self.kernel.wait(TIMEOUT)
+            raise GraphTransientError("no answer", outcome_unknown=sends)
+        if how == "lag" and request.method == "DELETE":
+            return _answer(*self._lag(writer, request, seconds))
+        status, answer = land()
+        self.kernel.wait(0.5)
+        if how == "freeze after":
+            self.freeze(writer, seconds)
+        return _answer(status, answer)
+
+    @contextmanager
+    def ledger_write(self, name: str) -> Iterator[None]:
+        """Surround a write to the ledger with what goes wrong there."""
+        writer, fault = self.fault_at("lease" if "lease" in name else "write")
+        how = fault.how if fault else "done"
+        if writer:
+            self.kernel.wait(0.05)
+        if how == "crash before":
+            self.die(writer)
+        if how == "freeze":
+            self.freeze(writer, fault.seconds)
+        if how == "refused":
+            error = LedgerPlaceError("the store refuses")
+            error.permanent = False
+            raise error
+        yield
+        if how == "crash after":
+            self.die(writer)
+
+    def _lag(self, writer: Writer, request: Request, seconds: float) -> tuple[int, dict[str, Any]]:
+        """Acknowledge a removal now and apply it later (rule S4)."""
+        rows = _rows(request)
+        try:
+            self.meta._take_change()
+            self.meta.refuse_removal(rows)
+        except Exception:  # noqa: BLE001 - refused: as without a lag
+            return self._land(writer, request, late=False)
+
+        def apply() -> None:
+            if apply in writer.lagging:
+                writer.lagging.remove(apply)
+                self.lagged |= self.meta.matching(rows)
+                self.meta.remove(rows)
+
+        writer.lagging.append(apply)
+        self.kernel.after(seconds, apply)
+        self._acknowledged(writer, request)
+        return 200, {"session_id": "1", "num_received": len(rows), "num_invalid_entries": 0}
+
+    def _land(self, writer: Writer, request: Request, *, late: bool) -> tuple[int, dict[str, Any]]:
+        self._landing = (writer, late)
+        if request.place.write and not late:
+            self._before_request(writer, request)
+        try:
+            status, answer = self.meta.answer(request.method, request.url, request.body)
+        finally:
+            self._landing = None
+        if status == 200 and request.place.write:
+            self._acknowledged(writer, request)
+        return status, answer
+
+    def _woke(self, writer: Writer, request: Request) -> None:
+        """Note that a writer wakes up so late that another may be at work: rule S8 until it has said so."""
+        writer.zombie = True
+        self.equal_to = None
+        if request.method == "POST":
+            self.excused |= _rows(request)
+        for each in self.live():
+            each.disturbed = each.disturbed or each is not writer
+
+    # -- what must be true -------------------------------------------------------------------------------------------
+
+    def _before_request(self, writer: Writer, request: Request) -> None:
+        """Check the order of requests, and take the measure of the floor that a delta keeps."""
+        if not writer.zombie:
+            self.equal_to = None
+        if writer.opened is None:
+            self.violations.append(f"{writer.task.kind}: a request before the open marker (L3)")
+            return
+        entry = self.shadow.entries.get(writer.opened)
+        before = {
+            row
+            for name in entry.opened["reads"]
+            for row in self.shadow.entries[name].rows or ()
+            if self.shadow.entries[name].adds
+        }
+        is_add = request.method == "POST"
+        if writer.strategy == "delete_insert" and is_add and not before <= writer.task.removed:
+            self.violations.append("delete_insert: an add before the last removal was acknowledged")
+        if writer.strategy == "delta" and writer.floor is None:
+            around = connected(before - entry.rows, before | self.meta.rows | entry.rows, self.meta.manners.links)
+            writer.floor = frozenset(self.meta.rows & entry.rows - around)
+
+    def _acknowledged(self, writer: Writer, request: Request) -> None:
+        rows = _rows(request)
+        if request.method == "POST":
+            writer.added |= rows
+        else:
+            writer.task.removed |= rows
+
+    def _changed(self) -> None:
+        """Check what must be true at every instant: Meta has just changed who is in."""
+        rows = self.meta.rows
+        self.check_known()
+        writer, late = self._landing or (None, True)
+        if writer and not late:
+            if writer.floor is not None and not writer.disturbed and not writer.zombie and not writer.floor <= rows:
+                lost = people.named(writer.floor - rows)
+                self.violations.append(f"delta: {lost}, who stay, are out for a while")
+        elif self.equal_to is not None and not (writer and writer.zombie):
+            self._check_equal(*self.equal_to, "something that landed late undid a refresh that had succeeded")
+
+    def check_known(self) -> None:
+        """Check that the ledger knows everybody who is in."""
+        if self.tainted:
+            return
+        unknown = self.meta.rows - self.shadow.known - self.strangers - self.excused
+        if unknown:
+            self.violations.append(f"{people.named(unknown)} are in the audience and the ledger does not know them")
+
+    def _check_equal(self, rows: frozenset[Row], strict: bool, told: str) -> None:
+        missing, extra = rows - self.meta.rows, self.meta.rows - rows
+        if not strict:
+            missing -= self.meta.lost_by_links
+        if missing or extra:
+            self.violations.append(f"{told}: {people.named(missing)} missing, {people.named(extra)} too many")
+
+    def _succeeded(self, writer: Writer) -> None:
+        """Check what a try that succeeded promises."""
+        self.successes += 1
+        task = writer.task
+        if writer.zombie:
+            self.violations.append("a writer succeeded that had slept through its lease")
+        if task.kind != "refresh":
+            return
+        entry = self.shadow.entries[writer.result["entry"]["id"]]
+        rows = entry.rows or frozenset()
+        if not (writer.read_source and rows == writer.rows) and rows not in self._read_before(writer):
+            self.violations.append(f"the entry has {people.named(rows)} and not {people.named(writer.rows)} (L10)")
+        for apply in list(writer.lagging):
+            apply()
+        full = rows <= writer.added
+        overdue = self.kernel.now - self.sent_all_at > 7 * DAY + 3600
+        if full:
+            self.sent_all_at = self.kernel.now
+        if writer.strategy == "replace":
+            self.tainted = False
+            self.excused.clear()
+            self.strangers.clear()
+            self.lost.clear()
+        elif self.lost:
+            self.violations.append(f"a refresh by {writer.strategy} succeeded with a part of the ledger lost (L7)")
+        if self.tainted or writer.disturbed:
+            return
+        strict = full or overdue
+        lagged, self.lagged = self.lagged, frozenset()
+        if lagged and writer.strategy != "replace":
+            self.lagged_now = lagged
+            missing = rows - self.meta.rows
+            if missing <= lagged:
+                self.meta.lost_by_links |= missing
+                strict = False
+        self._check_equal(rows, strict, f"after a refresh by {writer.strategy} that succeeded")
+        self.equal_to = (rows, strict)
+
+    def _read_before(self, writer: Writer) -> list[frozenset[Row]]:
+        return [
+            each.rows
+            for each in self.writers
+            if each.task is writer.task and each is not writer and each.read_source
+        ]
+
+
+class Wire:
+    """Stands in for the client's transport."""
+
+    timeout = TIMEOUT
+    longest_flight = TIMEOUT + 30.0
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def exchange(self, request: Request) -> Answer:
+        try:
+            return self._world.exchange(request)
+        except GraphTransientError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of the model, which the operators would take for one of Meta's
+            self._world.violations.append(f"the model is broken: {traceback.format_exc()}")
+            raise Crash from None
+
+    def close(self) -> None:
+        pass
+
+
+class TaskInstance:
+    """As much of a task instance as the operators use."""
+
+    dag_id, task_id, map_index = "audiences", "send", -1
+
+    def __init__(self, world: World, writer: Writer) -> None:
+        self._world = world
+        self._task = writer.task
+        self.run_id = f"run-{writer.task.number}"
+        self.try_number = writer.task.tries
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        if self._task.kind == "refresh":
+            self._world.xcom.setdefault(self._task.number, {})[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, key: str, **_options: Any) -> Any:
+        runs = sorted(number for number in self._world.xcom if number <= self._task.number)
+        found = [self._world.xcom[number][key] for number in runs if key in self._world.xcom[number]]
+        return found[-1] if found else None
+
+
+def _rows(request: Request) -> set[Row]:
+    from tests.model.meta import _rows_of
+
+    return _rows_of(json.loads(request.body)["payload"])
+
+
+def _answer(status: int, content: dict[str, Any]) -> Answer:
+    return Answer(status, {}, json.dumps(content).encode())
+
+
+@contextmanager
+def watched_ledger(world_of: Callable[[], World]) -> Iterator[None]:
+    """Let every write to the ledger pass through the world of the day."""
+    create, put, delete = Store.create, Store.put, Store.delete
+
+    def watched_create(self: Store, name: str, content: bytes) -> None:
+        world = world_of()
+        with world.ledger_write(name):
+            create(self, name, content)
+            _note(world, name, content)
+
+    def watched_put(self: Store, name: str, source: Path) -> None:
+        world = world_of()
+        with world.ledger_write(name):
+            put(self, name, source)
+            _note(world, name, source)
+
+    def watched_delete(self: Store, name: str) -> None:
+        world = world_of()
+        with world.ledger_write(name):
+            delete(self, name)
+            wrong = world.shadow.deleted(name)
+            if wrong:
+                world.violations.append(wrong)
+
+    Store.create, Store.put, Store.delete = watched_create, watched_put, watched_delete
+    try:
+        yield
+    finally:
+        Store.create, Store.put, Store.delete = create, put, delete
+
+
+def _note(world: World, name: str, content: bytes | Path) -> None:
+    world.shadow.written(name, content)
+    process = current()
+    if process is not None and name.endswith(".open.json"):
+        writer = process.owner
+        assert isinstance(writer, Writer)
+        writer.opened = name.partition(".")[0]
+        if writer.zombie:
+            world.excused -= writer.rows
+    world.check_known()
