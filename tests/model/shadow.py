@@ -88,7 +88,7 @@ class Shadow:
 
 def rows_in(path: Path) -> frozenset[Row]:
     """Return the rows of a snapshot, digests as Meta gets them."""
-    found = pq.read_table(path).to_pylist()
+    found = pq.ParquetFile(path).read(use_threads=False).to_pylist()
     return frozenset(
         frozenset(
             (key, cell.hex() if isinstance(cell, bytes) else cell)

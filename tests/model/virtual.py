@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import sys
 import threading
@@ -11,16 +12,17 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from types import FunctionType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-
+from tests.model import plain_sets
 from tests.model.kernel import Crash, Kernel, Process, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PACKAGE = "airflow_provider_fbca"
+#: Whether rows are compared by the package's engine: its start takes longer than all else that a task does here.
+REAL_SETS = os.environ.get("MODEL_REAL_SETS") == "1"
 #: Modules that must not be on the model's clock, since they look at times of real files.
 _REAL_TIME = {f"{PACKAGE}.ledger.store", f"{PACKAGE}.ledger.workdir"}
 
@@ -185,26 +187,6 @@ class _Secrets:
         return int(_Secrets.token_hex(16), 16) % limit
 
 
-class _SharedEngine:
-    """Stands in for a DuckDB connection: the start of one takes longer than all else that a task does in the model."""
-
-    _shared: ClassVar[dict[int, duckdb.DuckDBPyConnection]] = {}
-
-    def __init__(self, *_: object, **_config: object) -> None:
-        import os
-
-        if os.getpid() not in self._shared:
-            self._shared[os.getpid()] = duckdb.connect(":memory:", config={"threads": 1, "preserve_insertion_order": False})
-        self._engine = self._shared[os.getpid()]
-
-    def __enter__(self) -> duckdb.DuckDBPyConnection:
-        return self._engine
-
-    def __exit__(self, *_: object) -> None:
-        for (name,) in self._engine.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-            self._engine.execute(f"DROP TABLE {name}")
-
-
 _STAND_INS: dict[str, tuple[object, object]] = {
     "time": (time, VirtualTime),
     "datetime": (datetime, VirtualDatetime),
@@ -241,7 +223,8 @@ def _replaced(values: Any) -> Any:
 def on_the_models_clock() -> Iterator[None]:
     """Let the package's modules tell the model's time and use its threads, as long as this lasts."""
     from airflow_provider_fbca.graph import delivery, retry
-    from airflow_provider_fbca.ledger import links, rows
+    from airflow_provider_fbca.ledger import links
+    from airflow_provider_fbca.ledger.rows import RowSets
     from airflow_provider_fbca.operators import run
 
     undo: list[tuple[Any, str, Any]] = []
@@ -264,7 +247,9 @@ def on_the_models_clock() -> Iterator[None]:
     put(retry, "random", SimpleNamespace(random=lambda: 0.5))
     put(run, "_LOOK_SECONDS", 3600.0)
     put(links, "_SIEVE_BITS", 8)
-    put(rows, "duckdb", SimpleNamespace(connect=_SharedEngine, Error=duckdb.Error, DuckDBPyConnection=object))
+    if not REAL_SETS:
+        for name, plain in plain_sets.METHODS.items():
+            put(RowSets, name, plain)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import traceback
@@ -43,6 +44,7 @@ LATEST = 85.0
 #: A request that was held up for longer than this since its lease check may meet another writer's (rule S8).
 FROZEN = 60.0
 DAY = 86_400.0
+_QUIET = logging.Logger("model", logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class Fault:
     :param nth: which of them, from 1.
     :param how: see :meth:`World.exchange` and :meth:`World.ledger_write`.
     :param seconds: of a freeze; or until a request lands.
+    :param lasting: whether it goes wrong in the same way from then on.
     """
 
     place: str
     nth: int
     how: str
     seconds: float = 0.0
+    lasting: bool = False
 
 
 @dataclass
@@ -137,6 +141,8 @@ class World:
         self.lost: set[str] = set()
         self.equal_to: tuple[frozenset[Row], bool] | None = None
         self.lagged: frozenset[Row] = frozenset()
+        #: Rows whose removal Meta has acknowledged and not applied yet.
+        self.leaving: list[set[Row]] = []
         self.sent_all_at = float("-inf")
         self.successes = 0
         self._landing: tuple[Writer, bool] | None = None
@@ -160,6 +166,9 @@ class World:
         task.tries += 1
         if task.kind == "refresh":
             self.xcom.pop(task.number, None)
+        if self.lost and not self.lost & self._told(task.number):
+            # Nothing names what is lost any more, so nobody can know of it.
+            self.tainted = True
         writer = Writer(task, frozenset(names), faults)
         self.writers.append(writer)
         Process(self.kernel, writer, lambda: self._execute(writer))
@@ -197,12 +206,26 @@ class World:
         self.excused |= self.meta.rows
         self.equal_to = None
 
+    def drop_out(self, names: Iterable[str]) -> None:
+        """Let people drop out of the audience, as its retention has it."""
+        self.equal_to = None
+        self.meta.rows -= people.rows(names)
+
     def named_entries(self) -> set[str]:
         """Return the entries that are not retired and that another entry or XCom names."""
+        return self._told(len(self.tasks)) & self.shadow.outstanding.keys()
+
+    def _told(self, number: int) -> set[str]:
+        """Return the entries that a run of some number could hear of."""
         told = {each for entry in self.shadow.entries.values() if entry.opened for each in entry.opened["reads"]}
-        manifests = [value for pushed in self.xcom.values() for key, value in pushed.items() if "fbca_upload" in key]
-        told |= {each["id"] for manifest in manifests[-1:] for each in manifest["outstanding"]}
-        return told & self.shadow.outstanding.keys()
+        manifest = self.manifest_before(number)
+        return told | {each["id"] for each in (manifest["outstanding"] if manifest else ())}
+
+    def manifest_before(self, number: int) -> dict[str, Any] | None:
+        """Return what XCom gives to a run: the manifest of the last one not after it."""
+        key = f"fbca_upload:{self.meta.audience_id}"
+        runs = sorted(each for each, pushed in self.xcom.items() if each <= number and key in pushed)
+        return self.xcom[runs[-1]][key] if runs else None
 
     # -- one try -----------------------------------------------------------------------------------------------------
 
@@ -223,7 +246,7 @@ class World:
             hashed={"EMAIL": True, "PHONE": True},
             **({"min_rows": 0} | task.options),
         )
-        operator.__dict__["hook"] = self._hook()
+        operator.__dict__.update(hook=self._hook(), _cached_logger=_QUIET)
         try:
             writer.result = operator.execute({"ti": TaskInstance(self, writer)})
         except Crash:
@@ -262,7 +285,10 @@ class World:
         if writer.dead:
             raise Crash
         writer.counts[place] += 1
-        return writer, writer.faults.get((place, writer.counts[place]))
+        fault = writer.faults.get((place, writer.counts[place]))
+        if fault and fault.lasting:
+            writer.faults[place, writer.counts[place] + 1] = fault
+        return writer, fault
 
     def die(self, writer: Writer) -> None:
         """Kill a writer at once.
@@ -287,6 +313,8 @@ class World:
         assert writer is not None
         how = fault.how if fault else "answered"
         seconds = fault.seconds if fault else 0.0
+        if sends:
+            self.equal_to = None
         self.kernel.wait(0.5)
 
         def land(*, late: bool = False) -> tuple[int, dict[str, Any]]:
@@ -352,10 +380,12 @@ class World:
         def apply() -> None:
             if apply in writer.lagging:
                 writer.lagging.remove(apply)
+                self.leaving.remove(rows)
                 self.lagged |= self.meta.matching(rows)
                 self.meta.remove(rows)
 
         writer.lagging.append(apply)
+        self.leaving.append(rows)
         self.kernel.after(seconds, apply)
         self._acknowledged(writer, request)
         return 200, {"session_id": "1", "num_received": len(rows), "num_invalid_entries": 0}
@@ -385,10 +415,7 @@ class World:
 
     def _before_request(self, writer: Writer, request: Request) -> None:
         """Check the order of requests, and take the measure of the floor that a delta keeps."""
-        if not writer.zombie:
-            self.equal_to = None
         if writer.opened is None:
-            self.violations.append(f"{writer.task.kind}: a request before the open marker (L3)")
             return
         entry = self.shadow.entries.get(writer.opened)
         before = {
@@ -428,6 +455,8 @@ class World:
         if self.tainted:
             return
         unknown = self.meta.rows - self.shadow.known - self.strangers - self.excused
+        for rows in self.leaving:
+            unknown -= rows
         if unknown:
             self.violations.append(f"{people.named(unknown)} are in the audience and the ledger does not know them")
 
@@ -450,6 +479,8 @@ class World:
         rows = entry.rows or frozenset()
         if not (writer.read_source and rows == writer.rows) and rows not in self._read_before(writer):
             self.violations.append(f"the entry has {people.named(rows)} and not {people.named(writer.rows)} (L10)")
+        if not rows and not task.options.get("allow_empty"):
+            self.violations.append("a source without a row has emptied the audience (S7)")
         for apply in list(writer.lagging):
             apply()
         full = rows <= writer.added
@@ -461,7 +492,7 @@ class World:
             self.excused.clear()
             self.strangers.clear()
             self.lost.clear()
-        elif self.lost:
+        elif self.lost and not self.tainted:
             self.violations.append(f"a refresh by {writer.strategy} succeeded with a part of the ledger lost (L7)")
         if self.tainted or writer.disturbed:
             return
@@ -521,10 +552,8 @@ class TaskInstance:
         if self._task.kind == "refresh":
             self._world.xcom.setdefault(self._task.number, {})[key] = json.loads(json.dumps(value))
 
-    def xcom_pull(self, *, key: str, **_options: Any) -> Any:
-        runs = sorted(number for number in self._world.xcom if number <= self._task.number)
-        found = [self._world.xcom[number][key] for number in runs if key in self._world.xcom[number]]
-        return found[-1] if found else None
+    def xcom_pull(self, **_options: Any) -> Any:
+        return self._world.manifest_before(self._task.number)
 
 
 def _rows(request: Request) -> set[Row]:
