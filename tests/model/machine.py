@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from airflow_provider_fbca.exceptions import FbcaError
 from airflow_provider_fbca.sync import STRATEGIES
 from tests.model import people
 from tests.model.meta import Manners
@@ -16,28 +16,48 @@ from tests.model.world import DAY, LATEST, Fault, World
 if TYPE_CHECKING:
     from tests.model.world import Task, Writer
 
-#: Seconds after which nothing that a dead or failed task had sent is on its way.
-CALM = 100.0
+MOST_AT_ONCE = 2
 
 names = st.frozensets(st.sampled_from(sorted(people.PEOPLE)), max_size=4)
-works = st.sampled_from(["upload", "remove", *STRATEGIES, "delta", "delta"])
+some_names = st.frozensets(st.sampled_from(sorted(people.PEOPLE)), min_size=1, max_size=4)
+refreshes = st.sampled_from(["delta", "delta", "delta", *STRATEGIES])
 batch_sizes = st.sampled_from([1, 2, 100])
 moments = st.sampled_from([1.0, 20.0, LATEST])
+sleeps = st.sampled_from([20.0, 200.0, 2000.0])
 request_faults = st.builds(
     Fault,
     place=st.just("request"),
     nth=st.integers(1, 4),
-    how=st.sampled_from(["crash before", "crash after", "crash late", "lost", "landed", "late", "refused", "lag"]),
+    how=st.sampled_from(["crash before", "crash after", "crash late", "lost", "landed", "late", "late", "refused", "lag"]),
     seconds=moments,
-    lasting=st.booleans(),
+    lasting=st.sampled_from([False, False, True]),
 )
 write_faults = st.builds(
-    Fault, place=st.just("write"), nth=st.integers(1, 6), how=st.sampled_from(["crash before", "crash after", "refused"])
+    Fault, place=st.just("write"), nth=st.integers(1, 8), how=st.sampled_from(["crash before", "crash after", "refused"])
 )
 read_faults = st.builds(
-    Fault, place=st.just("read"), nth=st.integers(1, 5), how=st.sampled_from(["crash before", "crash after", "lost"])
+    Fault,
+    place=st.just("read"),
+    nth=st.integers(1, 6),
+    how=st.sampled_from(["crash before", "crash after", "lost", "refused"]),
 )
-faults = st.lists(st.one_of(request_faults, request_faults, write_faults, read_faults), max_size=2)
+lease_faults = st.builds(
+    Fault,
+    place=st.just("lease"),
+    nth=st.integers(1, 5),
+    how=st.sampled_from(["crash before", "crash after", "freeze"]),
+    seconds=sleeps,
+)
+freezes = st.builds(
+    Fault,
+    place=st.sampled_from(["request", "request", "read", "write"]),
+    nth=st.integers(1, 6),
+    how=st.sampled_from(["freeze", "freeze after"]),
+    seconds=sleeps,
+)
+a_fault = st.one_of(request_faults, request_faults, request_faults, write_faults, read_faults, lease_faults, freezes)
+faults = st.lists(a_fault, max_size=2)
+troubles = st.lists(a_fault, min_size=1, max_size=2)
 
 
 class Violation(AssertionError):  # noqa: N818 - what the machine looks for
@@ -56,19 +76,36 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         Histories.begun += 1
-        self.failed: Task | None = None
+        #: The last task that has not succeeded yet.
+        self.unfinished: Task | None = None
+        self.last: list[frozenset[str]] = []
         type(self).world = self.world = World()
 
     @initialize(
-        links=st.booleans(),
-        blocks=st.booleans(),
-        replace_seconds=st.sampled_from([5.0, 200.0]),
-        late_status=st.sampled_from([0.0, 3.0]),
+        manners=st.builds(
+            Manners,
+            links=st.sampled_from([(), (people.LINK,)]),
+            minimum=st.sampled_from([0, 0, 0, 1, 2]),
+            blocks=st.booleans(),
+            replace_seconds=st.sampled_from([5.0, 200.0]),
+            late_status=st.sampled_from([0.0, 3.0]),
+        ),
         strangers=st.sampled_from([(), (), (), ("s",), ("s", "sx")]),
+        first=st.one_of(st.none(), some_names),
+        last=st.lists(some_names, min_size=1, max_size=2),
     )
-    def open_audience(self, links: bool, strangers: tuple[str, ...], **manners: Any) -> None:
+    def open_audience(
+        self,
+        manners: Manners,
+        strangers: tuple[str, ...],
+        first: frozenset[str] | None,
+        last: list[frozenset[str]],
+    ) -> None:
         self.world.close()
-        type(self).world = self.world = World(Manners(links=(people.LINK,) if links else (), **manners), strangers)
+        type(self).world = self.world = World(manners, strangers)
+        self.last = last
+        if first:
+            self.refresh("replace" if strangers else "delta", first, 2, [], from_file=True)
 
     def teardown(self) -> None:
         try:
@@ -76,95 +113,124 @@ class Histories(RuleBasedStateMachine):
         finally:
             self.world.close()
 
-    # -- what may happen ---------------------------------------------------------------------------------------------
+    # -- tasks -------------------------------------------------------------------------------------------------------
 
-    @rule(work=works, names=names, batch_size=batch_sizes, faults=faults, allow_empty=st.sampled_from([True, True, False]))
-    def run(self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], allow_empty: bool) -> None:
-        self.go(self.new_task(work, batch_size, allow_empty=allow_empty), names, faults)
+    @rule(work=refreshes, names=some_names, batch_size=batch_sizes, faults=st.just([]), from_file=st.booleans())
+    def refresh(
+        self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool
+    ) -> None:
+        self.go(self.new_task(work, batch_size, from_file), names, faults)
 
-    @precondition(lambda self: self.failed)
-    @rule(same=st.booleans(), names=names, faults=faults)
+    @rule(work=refreshes, names=names, batch_size=batch_sizes, faults=troubles, from_file=st.booleans())
+    def refresh_in_trouble(
+        self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool
+    ) -> None:
+        self.go(self.new_task(work, batch_size, from_file), names, faults)
+
+    @rule(
+        work=st.sampled_from(["upload", "remove"]),
+        names=names,
+        batch_size=batch_sizes,
+        faults=faults,
+        from_file=st.booleans(),
+    )
+    def upload_or_remove(
+        self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool
+    ) -> None:
+        self.go(self.new_task(work, batch_size, from_file), names, faults)
+
+    @rule(
+        work=st.sampled_from(["upload", "remove", *STRATEGIES]),
+        names=some_names,
+        batch_size=batch_sizes,
+        faults=faults,
+        from_file=st.booleans(),
+        seconds=st.sampled_from([0.7, 4.0, 6.0, 9.0, 60.0, 300.0]),
+    )
+    def begin(
+        self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool, seconds: float
+    ) -> None:
+        """Let a task begin and leave it at work."""
+        if len(self.world.live()) < MOST_AT_ONCE:
+            self.unfinished = self.new_task(work, batch_size, from_file)
+            self.world.begin(self.unfinished, names, faults)
+            self.wait(seconds)
+
+    @precondition(lambda self: self.unfinished)
+    @rule(same=st.booleans(), names=some_names, faults=faults)
     def retry(self, same: bool, names: frozenset[str], faults: list[Fault]) -> None:
-        task = self.failed
-        before = next(each for each in reversed(self.world.writers) if each.task is task)
-        self.go(task, before.names if same else names, faults)
+        """Try once more what failed or died, or what is frozen and taken for dead."""
+        self.go(self.unfinished, self.unfinished.names if same else names, faults)
 
     @precondition(lambda self: any(each.kind == "refresh" for each in self.world.tasks))
     @rule(which=st.integers(0, 3), names=names, faults=faults)
     def clear(self, which: int, names: frozenset[str], faults: list[Fault]) -> None:
+        """Run an earlier refresh again, after newer ones."""
         refreshes = [each for each in self.world.tasks if each.kind == "refresh"]
         self.go(refreshes[which % len(refreshes)], names, faults)
 
-    @rule(seconds=st.sampled_from([1.0, 60.0, 3600.0, DAY, 8 * DAY]))
+    # -- what comes between ------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([60.0, 3600.0, DAY, 8 * DAY]))
     def wait(self, seconds: float) -> None:
         self.world.wait(seconds)
         self.check()
 
-    @rule(people=st.sampled_from([0, 1, 2, 3]))
-    def keep_at_least(self, people: int) -> None:
-        manners = self.world.meta.manners
-        self.world.meta.manners = Manners(**vars(manners) | {"minimum": people})
-
-    @precondition(lambda self: not self.world.meta.retention_days)
-    @rule()
-    def let_people_drop_out_after_30_days(self) -> None:
-        self.world.meta.retention_days = 30
-
-    @precondition(lambda self: self.world.meta.retention_days and self.world.meta.rows)
-    @rule(names=names)
-    def drop_out(self, names: frozenset[str]) -> None:
-        self.world.drop_out(names)
-
-    @precondition(lambda self: "replace" in STRATEGIES)
-    @rule()
-    def let_the_next_replace_fail(self) -> None:
-        self.world.meta.fail_next = True
+    @rule(what=st.sampled_from(["minimum", "retention", "drop out", "failing replace"]), names=names)
+    def let_meta(self, what: str, names: frozenset[str]) -> None:
+        """Change Meta's manners, or let people drop out of an audience with retention."""
+        meta = self.world.meta
+        if what == "minimum":
+            meta.manners = replace(meta.manners, minimum=len(names))
+        elif what == "retention":
+            meta.retention_days = 30
+        elif what == "failing replace":
+            meta.fail_next = True
+        elif meta.retention_days and not self.world.live():
+            self.world.drop_out(names)
 
     @precondition(lambda self: self.world.named_entries())
     @rule(which=st.integers(0, 3))
     def lose_an_entry(self, which: int) -> None:
-        self.world.wait(CALM)
+        """Delete all files of an entry that something names."""
+        self.finish_all()
         named = sorted(self.world.named_entries())
         if named:
             self.world.lose(named[which % len(named)])
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    def new_task(self, work: str, batch_size: int, *, allow_empty: bool) -> Task:
+    def new_task(self, work: str, batch_size: int, from_file: bool) -> Task:
         options: dict[str, Any] = {"batch_size": batch_size}
         if work in STRATEGIES:
-            options |= {"strategy": work, "allow_empty": allow_empty}
-        return self.world.task("refresh" if work in STRATEGIES else work, **options)
+            options |= {"strategy": work, "allow_empty": batch_size != 1}
+        return self.world.task("refresh" if work in STRATEGIES else work, from_file=from_file, **options)
 
     def go(self, task: Task, names: frozenset[str], faults: list[Fault]) -> Writer:
         """Run one try to its end, and see what it promises."""
-        world = self.world
-        sent, marked = len(world.shadow.entries), world.meta.rows.copy()
-        writer = world.begin(task, names, faults)
-        world.finish(writer)
-        self.failed = None if writer.succeeded else task
-        refused = writer.counts["request"] == 0 and isinstance(writer.error, FbcaError)
-        del sent, marked, refused
+        writer = self.world.begin(task, names, faults)
+        self.world.finish(writer)
         self.check()
-        if not writer.succeeded:
-            world.wait(CALM)
-        self.check()
+        self.unfinished = None if writer.succeeded else task
         return writer
+
+    def finish_all(self) -> None:
+        for writer in self.world.live():
+            self.world.finish(writer)
+        self.world.wait(2 * LATEST)
+        self.check()
 
     def settle(self) -> None:
         """See that a quiet refresh succeeds after all, and that it gives what its query does."""
         world = self.world
         if world.violations:
             return
-        world.wait(2 * 3600.0)
-        self.keep_at_least(0)
+        self.finish_all()
+        world.meta.manners = replace(world.meta.manners, minimum=0)
         world.meta.fail_next = False
-        self.check()
-        for names in (frozenset({"a", "b1", "c"}), frozenset({"a1", "b1", "2"})):
-            work = "replace" if (world.lost or world.strangers or world.tainted) else "delta"
-            if work not in STRATEGIES:
-                return
-            writer = self.go(self.new_task(work, 2, allow_empty=True), names, [])
+        for names in self.last:
+            work = "replace" if world.lost or world.strangers or world.tainted or world.unsaid else "delta"
+            writer = self.go(self.new_task(work, 2, True), names, [])
             if not writer.succeeded:
                 world.violations.append(f"a refresh by {work} without any fault failed: {writer.error}")
             world.wait(600.0)

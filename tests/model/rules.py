@@ -11,10 +11,16 @@ from unittest.mock import patch
 import numpy as np
 
 from airflow_provider_fbca.graph.upload import UserUploader
-from airflow_provider_fbca.ledger import AudienceLedger, History, OpenEntry, RowSets, doubt_about
+from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
+from airflow_provider_fbca.ledger import AudienceLedger, History, Lease, OpenEntry, RowSets, doubt_about
 from airflow_provider_fbca.ledger.rowid import row_ids
+from airflow_provider_fbca.operators.dispatch import Dispatch
+from airflow_provider_fbca.operators.journal import EntryJournal
 from airflow_provider_fbca.operators.manifest import refuse_unknown
-from airflow_provider_fbca.sync import Guards, refuse_strangers
+from airflow_provider_fbca.operators.replaces import close_replaces_in_the_air
+from airflow_provider_fbca.operators.resume import Fingerprint
+from airflow_provider_fbca.operators.run import AudienceRun
+from airflow_provider_fbca.sync import Guards, execute, refuse_strangers
 from airflow_provider_fbca.sync.plan import Fallback
 
 if TYPE_CHECKING:
@@ -92,6 +98,16 @@ def _off_l6_newest() -> AbstractContextManager[Any]:
     return everywhere(doubt_about, lambda history, **_known: "" if history.exposure else "nothing was sent before")
 
 
+def _off_l10_replay() -> Callable[..., Any]:
+    begin = EntryJournal.begin
+
+    def skip_what_was_begun(self: EntryJournal, step: Any, rows: Any) -> Any:
+        left = begin(self, step, rows)
+        return left.without([(0, left.count)]) if self.has_begun(step) else left
+
+    return skip_what_was_begun
+
+
 def _off_l12() -> AbstractContextManager[Any]:
     discard = AudienceLedger.discard_rows
 
@@ -123,6 +139,33 @@ def _off_s5() -> AbstractContextManager[Any]:
     return everywhere(Fallback, lambda before, after: Fallback(before, None))
 
 
+def _off_s1() -> AbstractContextManager[Any]:
+    def additions_first(self: Any) -> Any:
+        plan = self.plan
+        if plan.replacement:
+            return self._replace(plan.replacement)
+        return (*self._add("add", plan.additions), *self._remove("remove", plan.removals))
+
+    return patch.object(execute._Carrying, "parts", additions_first)
+
+
+@contextmanager
+def _off_l8() -> Iterator[None]:
+    with (
+        patch.object(Lease, "__enter__", lambda self: self),
+        patch.object(Lease, "__exit__", lambda *_: None),
+        patch.object(Lease, "check", lambda _self: None),
+        patch.object(Lease, "lost", False),
+    ):
+        yield
+
+
+@contextmanager
+def _off_l8_check() -> Iterator[None]:
+    with patch.object(Lease, "check", lambda _self: None), patch.object(Lease, "lost", False):
+        yield
+
+
 @contextmanager
 def _off_s7() -> Iterator[None]:
     with (
@@ -142,12 +185,22 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "L6 age": lambda: _off_l6(resend_all_days=1e6),
     "L6 retention": lambda: _off_l6(retention_days=None),
     "L7": lambda: everywhere(refuse_unknown, lambda *_args, **_named: None),
+    "L8": _off_l8,
+    "L8 check": _off_l8_check,
+    "L8 copy": lambda: patch.object(Dispatch, "_leave_copy", lambda *_: None),
+    "L8 copy's age": lambda: patch.object(AudienceRun, "_wait_for_those_left_behind", lambda _self: None),
     "L9": lambda: patch.object(UserUploader, "wait_out_flights", lambda _self: None),
+    "L9 lease": lambda: patch.object(FacebookCustomAudienceHook, "may_still_land", False),
+    "L10 fingerprint": lambda: patch.object(Fingerprint, "equals", lambda _self, stored: stored is not None),
+    "L10 replay": lambda: patch.object(EntryJournal, "begin", _off_l10_replay()),
     "L11": lambda: everywhere(refuse_strangers, lambda *_args, **_named: None),
     "L12": _off_l12,
+    "S1": _off_s1,
     "S2": _off_s2,
     "S3": _off_s3,
     "S4": _off_s4,
     "S5": _off_s5,
+    "S6": lambda: everywhere(close_replaces_in_the_air, lambda *_args, **_named: None),
+    "S6 done": lambda: patch.object(UserUploader, "wait_until_replaced", lambda *_: None),
     "S7": _off_s7,
 }

@@ -223,7 +223,7 @@ def _replaced(values: Any) -> Any:
 def on_the_models_clock() -> Iterator[None]:
     """Let the package's modules tell the model's time and use its threads, as long as this lasts."""
     from airflow_provider_fbca.graph import delivery, retry
-    from airflow_provider_fbca.ledger import links
+    from airflow_provider_fbca.ledger import lease, links
     from airflow_provider_fbca.ledger.rows import RowSets
     from airflow_provider_fbca.operators import run
 
@@ -246,6 +246,7 @@ def on_the_models_clock() -> Iterator[None]:
     put(delivery.Delivery, "_pause", lambda _self, seconds: _State.kernel.wait(seconds))
     put(retry, "random", SimpleNamespace(random=lambda: 0.5))
     put(run, "_LOOK_SECONDS", 3600.0)
+    put(lease, "_LOOK_SECONDS", 15.0)
     put(links, "_SIEVE_BITS", 8)
     if not REAL_SETS:
         for name, plain in plain_sets.METHODS.items():

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from airflow_provider_fbca.exceptions import FbcaError, GraphTransientError, LedgerPlaceError
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.transport import Answer
@@ -72,14 +74,18 @@ class Task:
     :param kind: ``upload``, ``remove`` or ``refresh``.
     :param number: its place among the runs by logical date.
     :param options: of the operator.
+    :param from_file: whether its users come from a file, so that a retry may resume, or from a function.
+    :param names: of the rows that its source gives now.
+    :param removed: rows whose removal Meta has acknowledged, by entry.
     """
 
     kind: str
     number: int
     options: dict[str, Any]
+    from_file: bool
     tries: int = 0
-    removed: set[Row] = field(default_factory=set)
-    read: dict[object, list[frozenset[Row]]] = field(default_factory=dict)
+    names: frozenset[str] | None = None
+    removed: dict[str, set[Row]] = field(default_factory=dict)
 
 
 class Writer(Owner):
@@ -99,8 +105,8 @@ class Writer(Owner):
         self.added: set[Row] = set()
         self.floor: frozenset[Row] | None = None
         self.opened: str | None = None
-        self.read_source = False
         self.disturbed = False
+        #: Whether it has slept through its lease and sent a request.
         self.zombie = False
         self.lagging: list[Callable[[], None]] = []
 
@@ -137,8 +143,12 @@ class World:
         self.excused: set[Row] = set()
         #: Whether nothing is promised any more until a replace: a woken writer died before it could say what it sent.
         self.tainted = False
+        #: Writers that have slept through their lease and sent a request, and have not said so yet (rule S8).
+        self.unsaid: list[Writer] = []
         #: Ids that the ledger has lost.
         self.lost: set[str] = set()
+        #: Whether people of theirs may be in.
+        self.lost_people = False
         self.equal_to: tuple[frozenset[Row], bool] | None = None
         self.lagged: frozenset[Row] = frozenset()
         #: Rows whose removal Meta has acknowledged and not applied yet.
@@ -155,9 +165,9 @@ class World:
 
     # -- what a machine does -----------------------------------------------------------------------------------------
 
-    def task(self, kind: str, **options: Any) -> Task:
+    def task(self, kind: str, *, from_file: bool = True, **options: Any) -> Task:
         """Return the task of a new run."""
-        task = Task(kind, len(self.tasks), options)
+        task = Task(kind, len(self.tasks), options, from_file)
         self.tasks.append(task)
         return task
 
@@ -166,10 +176,14 @@ class World:
         task.tries += 1
         if task.kind == "refresh":
             self.xcom.pop(task.number, None)
-        if self.lost and not self.lost & self._told(task.number):
+        if self.lost_people and not self.lost & self._told(task.number):
             # Nothing names what is lost any more, so nobody can know of it.
             self.tainted = True
+        if any(each.task is task for each in self.live()):
+            # Whoever is still at work on it may be reading its source just now.
+            names = task.names or frozenset()
         writer = Writer(task, frozenset(names), faults)
+        self._write_users(task, writer.names)
         self.writers.append(writer)
         Process(self.kernel, writer, lambda: self._execute(writer))
         return writer
@@ -203,6 +217,7 @@ class World:
             path.unlink()
         self.shadow.lose(entry_id)
         self.lost.add(entry_id)
+        self.lost_people = True
         self.excused |= self.meta.rows
         self.equal_to = None
 
@@ -234,14 +249,13 @@ class World:
 
         def users() -> Any:
             self.kernel.wait(2.0)
-            writer.read_source = True
             return people.table(writer.names)
 
         operator = OPERATORS[task.kind](
             task_id="send",
             audience_id=self.meta.audience_id,
-            ledger_uri=f"file://{self.folder}",
-            users_callable=users,
+            ledger_uri=f"file://{self.folder / 'ledger'}",
+            **({"users_uri": f"file://{self._file_of(task)}"} if task.from_file else {"users_callable": users}),
             max_concurrency=1,
             hashed={"EMAIL": True, "PHONE": True},
             **({"min_rows": 0} | task.options),
@@ -261,6 +275,15 @@ class World:
             self._succeeded(writer)
         finally:
             writer.ended = not writer.dead
+
+    def _file_of(self, task: Task) -> Path:
+        return self.folder / f"users-{task.number}.parquet"
+
+    def _write_users(self, task: Task, names: frozenset[str]) -> None:
+        """Let the task's query give other rows, or leave the file as it is where it gives the same."""
+        if task.from_file and task.names != names:
+            pq.write_table(people.table(names), self._file_of(task))
+        task.names = names
 
     def _hook(self) -> FacebookCustomAudienceHook:
         hook = FacebookCustomAudienceHook()
@@ -296,8 +319,6 @@ class World:
         :raises Crash: always.
         """
         writer.dead = True
-        if writer.zombie:
-            self.tainted = True
         self.kernel.after(0.0, self.clean_up)
         raise Crash
 
@@ -367,6 +388,8 @@ class World:
         yield
         if how == "crash after":
             self.die(writer)
+        if how == "freeze after":
+            self.freeze(writer, fault.seconds)
 
     def _lag(self, writer: Writer, request: Request, seconds: float) -> tuple[int, dict[str, Any]]:
         """Acknowledge a removal now and apply it later (rule S4)."""
@@ -405,6 +428,7 @@ class World:
     def _woke(self, writer: Writer, request: Request) -> None:
         """Note that a writer wakes up so late that another may be at work: rule S8 until it has said so."""
         writer.zombie = True
+        self.unsaid.append(writer)
         self.equal_to = None
         if request.method == "POST":
             self.excused |= _rows(request)
@@ -425,7 +449,7 @@ class World:
             if self.shadow.entries[name].adds
         }
         is_add = request.method == "POST"
-        if writer.strategy == "delete_insert" and is_add and not before <= writer.task.removed:
+        if writer.strategy == "delete_insert" and is_add and not before <= writer.task.removed.get(writer.opened, set()):
             self.violations.append("delete_insert: an add before the last removal was acknowledged")
         if writer.strategy == "delta" and writer.floor is None:
             around = connected(before - entry.rows, before | self.meta.rows | entry.rows, self.meta.manners.links)
@@ -436,7 +460,7 @@ class World:
         if request.method == "POST":
             writer.added |= rows
         else:
-            writer.task.removed |= rows
+            writer.task.removed.setdefault(writer.opened or "", set()).update(rows)
 
     def _changed(self) -> None:
         """Check what must be true at every instant: Meta has just changed who is in."""
@@ -452,7 +476,7 @@ class World:
 
     def check_known(self) -> None:
         """Check that the ledger knows everybody who is in."""
-        if self.tainted:
+        if self.tainted or self.unsaid:
             return
         unknown = self.meta.rows - self.shadow.known - self.strangers - self.excused
         for rows in self.leaving:
@@ -475,10 +499,9 @@ class World:
             self.violations.append("a writer succeeded that had slept through its lease")
         if task.kind != "refresh":
             return
-        entry = self.shadow.entries[writer.result["entry"]["id"]]
-        rows = entry.rows or frozenset()
-        if not (writer.read_source and rows == writer.rows) and rows not in self._read_before(writer):
-            self.violations.append(f"the entry has {people.named(rows)} and not {people.named(writer.rows)} (L10)")
+        rows = writer.rows
+        if writer.opened and rows != self.shadow.entries[writer.opened].rows:
+            self.violations.append(f"{people.named(rows)} were to be sent, not those of {writer.opened} (L10)")
         if not rows and not task.options.get("allow_empty"):
             self.violations.append("a source without a row has emptied the audience (S7)")
         for apply in list(writer.lagging):
@@ -489,30 +512,24 @@ class World:
             self.sent_all_at = self.kernel.now
         if writer.strategy == "replace":
             self.tainted = False
+            self.unsaid = [each for each in self.unsaid if not each.ended]
             self.excused.clear()
             self.strangers.clear()
-            self.lost.clear()
-        elif self.lost and not self.tainted:
+            self.lost -= self._told(task.number)
+            self.lost_people = False
+        elif self.lost_people and not self.tainted:
             self.violations.append(f"a refresh by {writer.strategy} succeeded with a part of the ledger lost (L7)")
-        if self.tainted or writer.disturbed:
+        if self.tainted or self.unsaid or writer.disturbed:
             return
         strict = full or overdue
         lagged, self.lagged = self.lagged, frozenset()
         if lagged and writer.strategy != "replace":
-            self.lagged_now = lagged
             missing = rows - self.meta.rows
             if missing <= lagged:
                 self.meta.lost_by_links |= missing
                 strict = False
         self._check_equal(rows, strict, f"after a refresh by {writer.strategy} that succeeded")
         self.equal_to = (rows, strict)
-
-    def _read_before(self, writer: Writer) -> list[frozenset[Row]]:
-        return [
-            each.rows
-            for each in self.writers
-            if each.task is writer.task and each is not writer and each.read_source
-        ]
 
 
 class Wire:
@@ -601,10 +618,13 @@ def watched_ledger(world_of: Callable[[], World]) -> Iterator[None]:
 def _note(world: World, name: str, content: bytes | Path) -> None:
     world.shadow.written(name, content)
     process = current()
-    if process is not None and name.endswith(".open.json"):
+    if process is not None and name.endswith((".open.json", ".json")) and "lease" not in name:
         writer = process.owner
         assert isinstance(writer, Writer)
-        writer.opened = name.partition(".")[0]
-        if writer.zombie:
+        entry_id = name.partition(".")[0]
+        if name.endswith(".open.json") and writer in world.unsaid:
+            world.unsaid.remove(writer)
             world.excused -= writer.rows
+        else:
+            writer.opened = entry_id
     world.check_known()
