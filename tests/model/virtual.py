@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import sys
 import threading
@@ -14,15 +13,12 @@ from datetime import datetime
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tests.model import plain_sets
 from tests.model.kernel import Crash, Kernel, Process, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PACKAGE = "airflow_provider_fbca"
-#: Whether rows are compared by the package's engine: its start takes longer than all else that a task does here.
-REAL_SETS = os.environ.get("MODEL_REAL_SETS") == "1"
 #: Modules that must not be on the model's clock, since they look at times of real files.
 _REAL_TIME = {f"{PACKAGE}.ledger.store", f"{PACKAGE}.ledger.workdir"}
 
@@ -223,8 +219,7 @@ def _replaced(values: Any) -> Any:
 def on_the_models_clock() -> Iterator[None]:
     """Let the package's modules tell the model's time and use its threads, as long as this lasts."""
     from airflow_provider_fbca.graph import delivery, retry
-    from airflow_provider_fbca.ledger import lease, links
-    from airflow_provider_fbca.ledger.rows import RowSets
+    from airflow_provider_fbca.ledger import buckets, lease, links, rows
     from airflow_provider_fbca.operators import run
 
     undo: list[tuple[Any, str, Any]] = []
@@ -247,10 +242,12 @@ def on_the_models_clock() -> Iterator[None]:
     put(retry, "random", SimpleNamespace(random=lambda: 0.5))
     put(run, "_LOOK_SECONDS", 3600.0)
     put(lease, "_LOOK_SECONDS", 15.0)
+    # What follows is for millions of rows, and would take most of the time that a handful needs.
     put(links, "_SIEVE_BITS", 8)
-    if not REAL_SETS:
-        for name, plain in plain_sets.METHODS.items():
-            put(RowSets, name, plain)
+    for module in (buckets, links, rows):
+        put(module, "BUCKETS", 1)
+    chunks = buckets._chunks
+    put(buckets, "_chunks", lambda parts: ((records, bucket * 0) for records, bucket in chunks(parts)))
     try:
         yield
     finally:

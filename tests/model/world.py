@@ -439,7 +439,7 @@ class World:
 
     def _before_request(self, writer: Writer, request: Request) -> None:
         """Check the order of requests, and take the measure of the floor that a delta keeps."""
-        if writer.opened is None:
+        if writer.opened is None or not request.url.endswith("/users"):
             return
         entry = self.shadow.entries.get(writer.opened)
         before = {
@@ -457,6 +457,8 @@ class World:
 
     def _acknowledged(self, writer: Writer, request: Request) -> None:
         rows = _rows(request)
+        if request.url.endswith("replace") and writer.strategy != "replace":
+            return
         if request.method == "POST":
             writer.added |= rows
         else:
