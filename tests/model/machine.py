@@ -52,7 +52,7 @@ freezes = st.builds(
     Fault,
     place=st.sampled_from(["request", "request", "read", "write"]),
     nth=st.integers(1, 6),
-    how=st.sampled_from(["freeze", "freeze after"]),
+    how=st.sampled_from(["freeze", "freeze", "freeze after", "freeze late"]),
     seconds=sleeps,
 )
 a_fault = st.one_of(request_faults, request_faults, request_faults, write_faults, read_faults, lease_faults, freezes)
@@ -208,8 +208,16 @@ class Histories(RuleBasedStateMachine):
 
     def go(self, task: Task, names: frozenset[str], faults: list[Fault]) -> Writer:
         """Run one try to its end, and see what it promises."""
-        writer = self.world.begin(task, names, faults)
-        self.world.finish(writer)
+        world = self.world
+        nothing_against = (
+            not (faults or world.live() or world.meta.manners.minimum or world.meta.fail_next)
+            and not (world.lost or world.strangers or world.tainted or world.unsaid)
+            and (names or task.kind != "refresh")
+        )
+        writer = world.begin(task, names, faults)
+        world.finish(writer)
+        if nothing_against and not writer.succeeded:
+            world.violations.append(f"a task without any fault failed: {writer.error}")
         self.check()
         self.unfinished = None if writer.succeeded else task
         return writer
@@ -232,7 +240,7 @@ class Histories(RuleBasedStateMachine):
             work = "replace" if world.lost or world.strangers or world.tainted or world.unsaid else "delta"
             writer = self.go(self.new_task(work, 2, True), names, [])
             if not writer.succeeded:
-                world.violations.append(f"a refresh by {work} without any fault failed: {writer.error}")
+                world.violations.append(f"a refresh by {work} at the end failed: {writer.error}")
             world.wait(600.0)
             self.check()
 

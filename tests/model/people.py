@@ -27,13 +27,15 @@ PEOPLE: dict[str, tuple[str | None, str | None, str | None]] = {
 }
 #: Rows that another client had put in before the ledger began.
 STRANGERS = {"s": ("s", None, None), "sx": ("s", None, "y")}
-#: Identifiers of one person, as only Meta knows.
-LINK = (("EMAIL", "c"), ("PHONE", "2"))
 
 
 def digest(key: str, letter: str) -> str:
     """Return what is sent for a cell."""
     return letter if key == "EXTERN_ID" else hashlib.sha256(f"{key} {letter}".encode()).hexdigest()
+
+
+#: Identifiers of one person, as only Meta knows.
+LINK = (("EMAIL", digest("EMAIL", "c")), ("PHONE", digest("PHONE", "2")))
 
 
 def row(name: str) -> Row:

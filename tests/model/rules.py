@@ -81,13 +81,10 @@ def _off_l4() -> AbstractContextManager[Any]:
 
 
 def _off_l5() -> AbstractContextManager[Any]:
-    history = AudienceLedger.history
+    def without_removals(history: History, **known: Any) -> str:
+        return doubt_about(replace(history, entries=tuple(each for each in history.entries if each.adds)), **known)
 
-    def without_removals(self: AudienceLedger) -> History:
-        found = history(self)
-        return replace(found, entries=tuple(each for each in found.entries if each.adds))
-
-    return patch.object(AudienceLedger, "history", without_removals)
+    return everywhere(doubt_about, without_removals)
 
 
 def _off_l6(**changed: Any) -> AbstractContextManager[Any]:

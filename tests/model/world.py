@@ -149,7 +149,8 @@ class World:
         self.lost: set[str] = set()
         #: Whether people of theirs may be in.
         self.lost_people = False
-        self.equal_to: tuple[frozenset[Row], bool] | None = None
+        #: What the last refresh that succeeded promises, as long as nobody else sends; and who may be missing.
+        self.equal_to: tuple[frozenset[Row], frozenset[Row]] | None = None
         self.lagged: frozenset[Row] = frozenset()
         #: Rows whose removal Meta has acknowledged and not applied yet.
         self.leaving: list[set[Row]] = []
@@ -275,6 +276,16 @@ class World:
             self._succeeded(writer)
         finally:
             writer.ended = not writer.dead
+            if writer.ended:
+                self._end_excuse(writer)
+
+    def _end_excuse(self, writer: Writer) -> None:
+        """Excuse a writer no longer that slept through its lease: it has said so, or could have (rule S8)."""
+        could_not = any(fault.place == "write" and fault.how == "refused" for fault in writer.faults.values())
+        if writer in self.unsaid and not could_not:
+            self.unsaid.remove(writer)
+            self.excused -= writer.rows
+            self.check_known()
 
     def _file_of(self, task: Task) -> Path:
         return self.folder / f"users-{task.number}.parquet"
@@ -353,6 +364,11 @@ class World:
             self.freeze(writer, seconds)
             if seconds > FROZEN and sends:
                 self._woke(writer, request)
+        if how == "freeze late":
+            self.freeze(writer, seconds)
+            if seconds > FROZEN and sends:
+                self._woke(writer, request)
+            how, seconds = "late", LATEST
         if how == "refused":
             return _answer(400, {"error": {"message": "no", "code": 100, "fbtrace_id": "A"}})
         if how in {"lost", "landed", "late"}:
@@ -441,7 +457,9 @@ class World:
         """Check the order of requests, and take the measure of the floor that a delta keeps."""
         if writer.opened is None or not request.url.endswith("/users"):
             return
-        entry = self.shadow.entries.get(writer.opened)
+        entry = self.shadow.entries[writer.opened]
+        if entry.opened is None or entry.rows is None:
+            return
         before = {
             row
             for name in entry.opened["reads"]
@@ -473,7 +491,7 @@ class World:
             if writer.floor is not None and not writer.disturbed and not writer.zombie and not writer.floor <= rows:
                 lost = people.named(writer.floor - rows)
                 self.violations.append(f"delta: {lost}, who stay, are out for a while")
-        elif self.equal_to is not None and not (writer and writer.zombie):
+        elif self.equal_to is not None and writer not in self.unsaid:
             self._check_equal(*self.equal_to, "something that landed late undid a refresh that had succeeded")
 
     def check_known(self) -> None:
@@ -486,10 +504,8 @@ class World:
         if unknown:
             self.violations.append(f"{people.named(unknown)} are in the audience and the ledger does not know them")
 
-    def _check_equal(self, rows: frozenset[Row], strict: bool, told: str) -> None:
-        missing, extra = rows - self.meta.rows, self.meta.rows - rows
-        if not strict:
-            missing -= self.meta.lost_by_links
+    def _check_equal(self, rows: frozenset[Row], may_lack: Iterable[Row], told: str) -> None:
+        missing, extra = rows - self.meta.rows - frozenset(may_lack), self.meta.rows - rows
         if missing or extra:
             self.violations.append(f"{told}: {people.named(missing)} missing, {people.named(extra)} too many")
 
@@ -523,15 +539,11 @@ class World:
             self.violations.append(f"a refresh by {writer.strategy} succeeded with a part of the ledger lost (L7)")
         if self.tainted or self.unsaid or writer.disturbed:
             return
-        strict = full or overdue
-        lagged, self.lagged = self.lagged, frozenset()
-        if lagged and writer.strategy != "replace":
-            missing = rows - self.meta.rows
-            if missing <= lagged:
-                self.meta.lost_by_links |= missing
-                strict = False
-        self._check_equal(rows, strict, f"after a refresh by {writer.strategy} that succeeded")
-        self.equal_to = (rows, strict)
+        may_lack, self.lagged = self.lagged, frozenset()
+        if not full and not overdue:
+            may_lack |= self.meta.lost_by_links
+        self._check_equal(rows, may_lack, f"after a refresh by {writer.strategy} that succeeded")
+        self.equal_to = (rows, frozenset(may_lack))
 
 
 class Wire:

@@ -1,0 +1,31 @@
+"""The model of an audience's histories: a few of them, and for each rule the hole that it closes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.holes import HOLES, broken_by
+from tests.model.rules import SWITCHES
+from tests.model.search import in_the_model, search
+
+
+def test_no_history_breaks_a_promise():
+    found = search(60, seed=4)
+    assert not found.told
+    assert found.sequences >= 60
+
+
+@pytest.fixture
+def model():
+    with in_the_model():
+        yield
+
+
+@pytest.mark.parametrize("rule", SWITCHES)
+def test_each_rule_closes_a_hole(model, rule):
+    assert broken_by(rule, off=False) == ""
+    assert broken_by(rule, off=True)
+
+
+def test_every_switch_has_its_history():
+    assert HOLES.keys() == SWITCHES.keys()
