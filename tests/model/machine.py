@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -60,6 +60,22 @@ faults = st.lists(a_fault, max_size=2)
 troubles = st.lists(a_fault, min_size=1, max_size=2)
 
 
+@dataclass(frozen=True)
+class Focus:
+    """What a search leans to, so that it comes upon rare things sooner.
+
+    :param how: what goes wrong with requests; empty for anything.
+    :param work: of refreshes in trouble; empty for any.
+    :param wait: seconds of each wait; 0 for any.
+    :param manners: of Meta.
+    """
+
+    how: str = ""
+    work: str = ""
+    wait: float = 0.0
+    manners: dict[str, Any] = field(default_factory=dict)
+
+
 class Violation(AssertionError):  # noqa: N818 - what the machine looks for
     """A promise was broken."""
 
@@ -69,6 +85,7 @@ class Histories(RuleBasedStateMachine):
 
     #: The world of the history that runs, for the ledger's stand-ins to find.
     world: World
+    focus = Focus()
     #: How many histories there were so far, and how many at the first that broke a promise.
     begun = 0
     broken = 0
@@ -102,7 +119,7 @@ class Histories(RuleBasedStateMachine):
         last: list[frozenset[str]],
     ) -> None:
         self.world.close()
-        type(self).world = self.world = World(manners, strangers)
+        type(self).world = self.world = World(replace(manners, **self.focus.manners), strangers)
         self.last = last
         if first:
             self.refresh("replace" if strangers else "delta", first, 2, [], from_file=True)
@@ -125,7 +142,7 @@ class Histories(RuleBasedStateMachine):
     def refresh_in_trouble(
         self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool
     ) -> None:
-        self.go(self.new_task(work, batch_size, from_file), names, faults)
+        self.go(self.new_task(self.focus.work or work, batch_size, from_file), names, faults)
 
     @rule(
         work=st.sampled_from(["upload", "remove"]),
@@ -153,8 +170,9 @@ class Histories(RuleBasedStateMachine):
         """Let a task begin and leave it at work."""
         if len(self.world.live()) < MOST_AT_ONCE:
             self.unfinished = self.new_task(work, batch_size, from_file)
-            self.world.begin(self.unfinished, names, faults)
-            self.wait(seconds)
+            self.world.begin(self.unfinished, names, self.focused(faults))
+            self.world.wait(seconds)
+            self.check()
 
     @precondition(lambda self: self.unfinished)
     @rule(same=st.booleans(), names=some_names, faults=faults)
@@ -173,7 +191,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([60.0, 3600.0, DAY, 8 * DAY]))
     def wait(self, seconds: float) -> None:
-        self.world.wait(seconds)
+        self.world.wait(self.focus.wait or seconds)
         self.check()
 
     @rule(what=st.sampled_from(["minimum", "retention", "drop out", "failing replace"]), names=names)
@@ -214,13 +232,17 @@ class Histories(RuleBasedStateMachine):
             and not (world.lost or world.strangers or world.tainted or world.unsaid)
             and (names or task.kind != "refresh")
         )
-        writer = world.begin(task, names, faults)
+        writer = world.begin(task, names, self.focused(faults))
         world.finish(writer)
         if nothing_against and not writer.succeeded:
             world.violations.append(f"a task without any fault failed: {writer.error}")
         self.check()
         self.unfinished = None if writer.succeeded else task
         return writer
+
+    def focused(self, faults: list[Fault]) -> list[Fault]:
+        how = self.focus.how
+        return [replace(each, how=how) if how and each.place == "request" else each for each in faults]
 
     def finish_all(self) -> None:
         for writer in self.world.live():

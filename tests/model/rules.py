@@ -23,6 +23,10 @@ from airflow_provider_fbca.operators.run import AudienceRun
 from airflow_provider_fbca.sync import Guards, execute, refuse_strangers
 from airflow_provider_fbca.sync.plan import Fallback
 
+from tests.model import people
+from tests.model.machine import Focus
+from tests.model.world import DAY
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -200,4 +204,21 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "S6": lambda: everywhere(close_replaces_in_the_air, lambda *_args, **_named: None),
     "S6 done": lambda: patch.object(UserUploader, "wait_until_replaced", lambda *_: None),
     "S7": _off_s7,
+}
+
+#: What the search for a rule's hole leans to; anything for the others.
+FOCUS: dict[str, Focus] = {
+    "L6 age": Focus(wait=8 * DAY, manners={"links": (people.LINK,)}),
+    "L8": Focus(how="freeze"),
+    "L8 check": Focus(how="freeze after"),
+    "L8 copy": Focus(how="freeze"),
+    "L8 copy's age": Focus(how="freeze late"),
+    "L9": Focus(how="late"),
+    "L9 lease": Focus(how="late"),
+    "L10 fingerprint": Focus(how="crash before"),
+    "L10 replay": Focus(how="crash before"),
+    "S4": Focus(how="lag"),
+    "S5": Focus(manners={"minimum": 1}),
+    "S6": Focus(how="crash after", work="replace", manners={"blocks": False}),
+    "S6 done": Focus(work="replace"),
 }

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model import virtual
-from tests.model.machine import Histories
-from tests.model.rules import SWITCHES
+from tests.model.machine import Focus, Histories
+from tests.model.rules import FOCUS, SWITCHES
 from tests.model.world import watched_ledger
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def search(sequences: int, *, seed: int, without: str = "", shrink: bool = True,
         phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
     )
     Histories.begun = Histories.broken = 0
+    Histories.focus = FOCUS.get(without, Focus())
     Histories._hypothesis_internal_use_seed = seed
     began, told = time.process_time(), ""
     with in_the_model(), SWITCHES[without]() if without else nullcontext():
