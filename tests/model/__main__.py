@@ -17,7 +17,9 @@ _CHUNK = 200
 
 def main() -> int:
     """Search, tell what was found, and return 0 where it is what should be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.model", description="Searches histories for a broken promise.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.model", description="Searches histories for a broken promise."
+    )
     parser.add_argument("--sequences", type=int, default=20_000, help="histories to try; with --holes for each rule")
     parser.add_argument("--steps", type=int, default=STEPS, help="of one history, about")
     parser.add_argument("--seed", type=int, default=int(time.time()))
@@ -61,7 +63,9 @@ def _holes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
     for rule, future in running.items():
         found: Found = future.result()
         missed += not found.broken
-        how = f"hole found in sequence {found.broken:,}" if found.broken else f"NO HOLE in {found.sequences:,} sequences"
+        how = (
+            f"hole found in sequence {found.broken:,}" if found.broken else f"NO HOLE in {found.sequences:,} sequences"
+        )
         promise = found.told.partition("\n")[0].removeprefix("Violation: ")
         print(f"{rule:14} off: {how}. {promise}", flush=True)
     for rule, why in WITHOUT_SWITCH.items():

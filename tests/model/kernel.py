@@ -1,7 +1,7 @@
 """A clock that moves only as processes wait on it, and processes that take turns on it.
 
-Everything runs in one thread, so a history depends on nothing but its choices: each process is a greenlet that gives way
-where it waits, and whoever is due first goes on.
+Everything runs in one thread, so a history depends on nothing but its choices: each process is a greenlet that gives
+way where it waits, and whoever is due first goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _processes: dict[greenlet, Process] = {}
 
 
-class Crash(BaseException):  # noqa: N818 - like KeyboardInterrupt, it is no error that code may handle
+class Crash(BaseException):
     """The process is dead: what still unwinds must not reach the ledger or Meta."""
 
 

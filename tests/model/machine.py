@@ -28,12 +28,17 @@ request_faults = st.builds(
     Fault,
     place=st.just("request"),
     nth=st.integers(1, 4),
-    how=st.sampled_from(["crash before", "crash after", "crash late", "lost", "landed", "late", "late", "refused", "lag"]),
+    how=st.sampled_from(
+        ["crash before", "crash after", "crash late", "lost", "landed", "late", "late", "refused", "lag"]
+    ),
     seconds=moments,
     lasting=st.sampled_from([False, False, True]),
 )
 write_faults = st.builds(
-    Fault, place=st.just("write"), nth=st.integers(1, 8), how=st.sampled_from(["crash before", "crash after", "refused"])
+    Fault,
+    place=st.just("write"),
+    nth=st.integers(1, 8),
+    how=st.sampled_from(["crash before", "crash after", "refused"]),
 )
 read_faults = st.builds(
     Fault,
@@ -133,9 +138,7 @@ class Histories(RuleBasedStateMachine):
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     @rule(work=refreshes, names=some_names, batch_size=batch_sizes, faults=st.just([]), from_file=st.booleans())
-    def refresh(
-        self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool
-    ) -> None:
+    def refresh(self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool) -> None:
         self.go(self.new_task(work, batch_size, from_file), names, faults)
 
     @rule(work=refreshes, names=names, batch_size=batch_sizes, faults=troubles, from_file=st.booleans())

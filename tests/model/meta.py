@@ -1,8 +1,8 @@
 """Meta as the model knows it: people, sessions, replaces, and answers in the form of its API.
 
-It is as unhelpful as its documentation lets it be. A row that comes in joins the people whose identifiers it shares, and
-so do links that only Meta knows; a removal takes out whole people. Where the documentation promises nothing it may do
-either: take other changes while a replace is going on and then overwrite them, or show a replace late.
+It is as unhelpful as its documentation lets it be. A row that comes in joins the people whose identifiers it shares,
+and so do links that only Meta knows; a removal takes out whole people. Where the documentation promises nothing it may
+do either: take other changes while a replace is going on and then overwrite them, or show a replace late.
 """
 
 from __future__ import annotations
@@ -120,14 +120,14 @@ class Meta:
             asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
             return self._read(path, asked)
         content = json.loads(body or b"{}")
-        rows = _rows_of(content["payload"])
+        rows = rows_of(content["payload"])
         session = content["session"]
         match method, path[1]:
             case "POST", "users":
-                self._take_change()
+                self.take_change()
                 self.add(rows)
             case "DELETE", "users":
-                self._take_change()
+                self.take_change()
                 self.refuse_removal(rows)
                 self.remove(rows)
             case "POST", "usersreplace":
@@ -170,7 +170,11 @@ class Meta:
         """Return the rows in the audience that go when these are removed."""
         return connected(rows, self.rows, self.manners.links)
 
-    def _take_change(self) -> None:
+    def take_change(self) -> None:
+        """Refuse a change while a replace goes on, where that is Meta's manner.
+
+        :raises RefusedError: if so.
+        """
         if self.replacing and self.manners.blocks:
             raise RefusedError(BUSY)
 
@@ -284,6 +288,7 @@ def connected(
         reached |= {identifier for row in near for identifier in row}
 
 
-def _rows_of(payload: dict[str, Any]) -> set[Row]:
+def rows_of(payload: dict[str, Any]) -> set[Row]:
+    """Return the rows of a payload, without their blanks."""
     schema = payload["schema"]
     return {frozenset(pair for pair in zip(schema, cells, strict=True) if pair[1] != "") for cells in payload["data"]}

@@ -22,7 +22,6 @@ from airflow_provider_fbca.operators.resume import Fingerprint
 from airflow_provider_fbca.operators.run import AudienceRun
 from airflow_provider_fbca.sync import Guards, execute, refuse_strangers
 from airflow_provider_fbca.sync.plan import Fallback
-
 from tests.model import people
 from tests.model.machine import Focus
 from tests.model.world import DAY

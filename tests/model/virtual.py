@@ -42,7 +42,11 @@ class VirtualTime:
     """Stands in for the module ``time``."""
 
     CLOCK_MONOTONIC, CLOCK_BOOTTIME = 1, 7
-    sleep = staticmethod(lambda seconds: _State.kernel.wait(seconds))
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        _State.kernel.wait(seconds)
+
     monotonic = staticmethod(lambda: 1000.0 + _State.kernel.now)
     perf_counter = monotonic
     clock_gettime = staticmethod(lambda _clock: 1000.0 + _State.kernel.now)
@@ -139,7 +143,12 @@ class _Lock:
 
 
 VIRTUAL_THREADING = SimpleNamespace(
-    Event=_Event, Thread=_Thread, Lock=_Lock, RLock=_Lock, current_thread=threading.current_thread, local=threading.local
+    Event=_Event,
+    Thread=_Thread,
+    Lock=_Lock,
+    RLock=_Lock,
+    current_thread=threading.current_thread,
+    local=threading.local,
 )
 
 

@@ -27,7 +27,7 @@ from airflow_provider_fbca.operators.custom_audience import (
 )
 from tests.model import people, virtual
 from tests.model.kernel import Crash, Kernel, Owner, Process, current
-from tests.model.meta import Manners, Meta, Row, connected
+from tests.model.meta import Manners, Meta, RefusedError, Row, connected, rows_of
 from tests.model.shadow import Shadow
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ TIMEOUT = 60.0
 #: Seconds by which a request may land after its answer was given up or its sender died.
 LATEST = 85.0
 #: A request that was held up for longer than this since its lease check may meet another writer's (rule S8).
-FROZEN = 60.0
+FROZEN = 90.0
 DAY = 86_400.0
-_QUIET = logging.Logger("model", logging.CRITICAL + 1)
+_QUIET = logging.getLogger("tests.model")
+_QUIET.setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -348,43 +349,43 @@ class World:
         if sends:
             self.equal_to = None
         self.kernel.wait(0.5)
-
-        def land(*, late: bool = False) -> tuple[int, dict[str, Any]]:
-            return self._land(writer, request, late=late)
-
-        if how == "crash before":
-            self.die(writer)
-        if how == "crash after":
-            land()
-            self.die(writer)
-        if how == "crash late":
-            self.kernel.after(seconds, lambda: land(late=True))
-            self.die(writer)
-        if how == "freeze":
+        if how in {"freeze", "freeze late"}:
             self.freeze(writer, seconds)
             if seconds > FROZEN and sends:
                 self._woke(writer, request)
-        if how == "freeze late":
-            self.freeze(writer, seconds)
-            if seconds > FROZEN and sends:
-                self._woke(writer, request)
-            how, seconds = "late", LATEST
+        if how.startswith("crash"):
+            self._crash(writer, request, how, seconds)
         if how == "refused":
             return _answer(400, {"error": {"message": "no", "code": 100, "fbtrace_id": "A"}})
-        if how in {"lost", "landed", "late"}:
-            if how == "landed":
-                land()
-            if how == "late":
-                self.kernel.after(TIMEOUT + seconds, lambda: land(late=True))
-            self.kernel.wait(TIMEOUT)
-            raise GraphTransientError("no answer", outcome_unknown=sends)
+        if how in {"lost", "landed", "late", "freeze late"}:
+            self._give_up(writer, request, how, LATEST if how == "freeze late" else seconds)
         if how == "lag" and request.method == "DELETE":
             return _answer(*self._lag(writer, request, seconds))
-        status, answer = land()
+        status, answer = self._land(writer, request)
         self.kernel.wait(0.5)
         if how == "freeze after":
             self.freeze(writer, seconds)
         return _answer(status, answer)
+
+    def _crash(self, writer: Writer, request: Request, how: str, seconds: float) -> None:
+        """Kill a writer at a request that has not left, or has been carried out, or will land later."""
+        if how == "crash after":
+            self._land(writer, request)
+        if how == "crash late":
+            self.kernel.after(seconds, lambda: self._land(writer, request, late=True))
+        self.die(writer)
+
+    def _give_up(self, writer: Writer, request: Request, how: str, seconds: float) -> None:
+        """Let a request get no answer.
+
+        :raises GraphTransientError: always.
+        """
+        if how == "landed":
+            self._land(writer, request)
+        elif how != "lost":
+            self.kernel.after(TIMEOUT + seconds, lambda: self._land(writer, request, late=True))
+        self.kernel.wait(TIMEOUT)
+        raise GraphTransientError("no answer", outcome_unknown=request.place.write)
 
     @contextmanager
     def ledger_write(self, name: str) -> Iterator[None]:
@@ -408,13 +409,13 @@ class World:
             self.freeze(writer, fault.seconds)
 
     def _lag(self, writer: Writer, request: Request, seconds: float) -> tuple[int, dict[str, Any]]:
-        """Acknowledge a removal now and apply it later (rule S4)."""
+        """Acknowledge a removal now and apply it later (rule S4); refuse it at once."""
         rows = _rows(request)
         try:
-            self.meta._take_change()
+            self.meta.take_change()
             self.meta.refuse_removal(rows)
-        except Exception:  # noqa: BLE001 - refused: as without a lag
-            return self._land(writer, request, late=False)
+        except RefusedError:
+            return self._land(writer, request)
 
         def apply() -> None:
             if apply in writer.lagging:
@@ -429,7 +430,7 @@ class World:
         self._acknowledged(writer, request)
         return 200, {"session_id": "1", "num_received": len(rows), "num_invalid_entries": 0}
 
-    def _land(self, writer: Writer, request: Request, *, late: bool) -> tuple[int, dict[str, Any]]:
+    def _land(self, writer: Writer, request: Request, *, late: bool = False) -> tuple[int, dict[str, Any]]:
         self._landing = (writer, late)
         if request.place.write and not late:
             self._before_request(writer, request)
@@ -467,7 +468,11 @@ class World:
             if self.shadow.entries[name].adds
         }
         is_add = request.method == "POST"
-        if writer.strategy == "delete_insert" and is_add and not before <= writer.task.removed.get(writer.opened, set()):
+        if (
+            writer.strategy == "delete_insert"
+            and is_add
+            and not before <= writer.task.removed.get(writer.opened, set())
+        ):
             self.violations.append("delete_insert: an add before the last removal was acknowledged")
         if writer.strategy == "delta" and writer.floor is None:
             around = connected(before - entry.rows, before | self.meta.rows | entry.rows, self.meta.manners.links)
@@ -588,9 +593,7 @@ class TaskInstance:
 
 
 def _rows(request: Request) -> set[Row]:
-    from tests.model.meta import _rows_of
-
-    return _rows_of(json.loads(request.body)["payload"])
+    return rows_of(json.loads(request.body or b"")["payload"])
 
 
 def _answer(status: int, content: dict[str, Any]) -> Answer:
