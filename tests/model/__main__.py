@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.model.rules import SWITCHES, WITHOUT_SWITCH
-from tests.model.search import STEPS, Found, search
+from tests.model.search import STEPS, Found, Hole, search, search_hole
 
 _CHUNK = 200
 
@@ -55,22 +55,24 @@ def _whole(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
 
 def _holes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
     rules = options.holes or list(SWITCHES)
-    running = {
-        rule: pool.submit(search, options.sequences, seed=options.seed, without=rule, shrink=False, steps=options.steps)
+    searches = {
+        pool.submit(search_hole, rule, options.sequences, seed=options.seed, steps=options.steps): rule
         for rule in rules
     }
-    missed = 0
-    for rule, future in running.items():
-        found: Found = future.result()
-        missed += not found.broken
+    wrong = 0
+    for future in as_completed(searches):
+        found: Hole = future.result()
+        wrong += not found.off.broken or bool(found.on.broken)
         how = (
-            f"hole found in sequence {found.broken:,}" if found.broken else f"NO HOLE in {found.sequences:,} sequences"
+            f"hole found in sequence {found.off.broken:,}" if found.off.broken else f"NO HOLE in {options.sequences:,}"
         )
-        promise = found.told.partition("\n")[0].removeprefix("Violation: ")
-        print(f"{rule:14} off: {how}. {promise}", flush=True)
+        promise = found.off.told.partition("\n")[0].removeprefix("Violation: ")
+        print(f"{searches[future]:15} off: {how}. {promise[:150]}", flush=True)
+        if found.on.broken:
+            print(f"{searches[future]:15} ON, and broken in sequence {found.on.broken:,}:\n{found.on.told}", flush=True)
     for rule, why in WITHOUT_SWITCH.items():
-        print(f"{rule:14} no switch: {why}.")
-    return 1 if missed else 0
+        print(f"{rule:15} no switch: {why}.")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -70,12 +70,15 @@ class Focus:
     """What a search leans to, so that it comes upon rare things sooner.
 
     :param how: what goes wrong with requests; empty for anything.
+    :param seconds: how long, and ``lasting`` whether for good; as it comes where ``how`` is empty.
     :param work: of refreshes in trouble; empty for any.
     :param wait: seconds of each wait; 0 for any.
     :param manners: of Meta.
     """
 
     how: str = ""
+    seconds: float = 0.0
+    lasting: bool = False
     work: str = ""
     wait: float = 0.0
     manners: dict[str, Any] = field(default_factory=dict)
@@ -244,8 +247,11 @@ class Histories(RuleBasedStateMachine):
         return writer
 
     def focused(self, faults: list[Fault]) -> list[Fault]:
-        how = self.focus.how
-        return [replace(each, how=how) if how and each.place == "request" else each for each in faults]
+        focus = self.focus
+        if not focus.how:
+            return faults
+        leaning = {"place": "request", "how": focus.how, "seconds": focus.seconds, "lasting": focus.lasting}
+        return [replace(each, **leaning, nth=min(each.nth, 3)) for each in faults]
 
     def finish_all(self) -> None:
         for writer in self.world.live():

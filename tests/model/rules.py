@@ -24,7 +24,7 @@ from airflow_provider_fbca.sync import Guards, execute, refuse_strangers
 from airflow_provider_fbca.sync.plan import Fallback
 from tests.model import people
 from tests.model.machine import Focus
-from tests.model.world import DAY
+from tests.model.world import DAY, LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,15 +208,15 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 #: What the search for a rule's hole leans to; anything for the others.
 FOCUS: dict[str, Focus] = {
     "L6 age": Focus(wait=8 * DAY, manners={"links": (people.LINK,)}),
-    "L8": Focus(how="freeze"),
-    "L8 check": Focus(how="freeze after"),
-    "L8 copy": Focus(how="freeze"),
-    "L8 copy's age": Focus(how="freeze late"),
-    "L9": Focus(how="late"),
-    "L9 lease": Focus(how="late"),
+    "L8": Focus(how="freeze", seconds=20.0),
+    "L8 check": Focus(how="freeze after", seconds=2000.0),
+    "L8 copy": Focus(how="freeze", seconds=2000.0),
+    "L8 copy's age": Focus(how="freeze late", seconds=2000.0),
+    "L9": Focus(how="late", seconds=20.0),
+    "L9 lease": Focus(how="late", seconds=LATEST, lasting=True),
     "L10 fingerprint": Focus(how="crash before"),
     "L10 replay": Focus(how="crash before"),
-    "S4": Focus(how="lag"),
+    "S4": Focus(how="lag", seconds=LATEST),
     "S5": Focus(manners={"minimum": 1}),
     "S6": Focus(how="crash after", work="replace", manners={"blocks": False}),
     "S6 done": Focus(work="replace"),

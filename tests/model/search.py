@@ -63,12 +63,15 @@ def in_the_model() -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def search(sequences: int, *, seed: int, without: str = "", shrink: bool = True, steps: int = STEPS) -> Found:
+def search(
+    sequences: int, *, seed: int, without: str = "", focus: str = "", shrink: bool = True, steps: int = STEPS
+) -> Found:
     """Try random histories until one breaks a promise.
 
     :param sequences: how many to try.
     :param seed: that the choices follow from.
     :param without: a rule to switch off.
+    :param focus: a rule whose rare faults to lean to.
     :param shrink: whether to look for the shortest history that breaks it.
     :param steps: of one history, about.
     """
@@ -84,7 +87,7 @@ def search(sequences: int, *, seed: int, without: str = "", shrink: bool = True,
         phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
     )
     Histories.begun = Histories.broken = 0
-    Histories.focus = FOCUS.get(without, Focus())
+    Histories.focus = FOCUS.get(focus, Focus())
     Histories._hypothesis_internal_use_seed = seed
     began, told = time.process_time(), ""
     with in_the_model(), SWITCHES[without]() if without else nullcontext():
@@ -92,7 +95,30 @@ def search(sequences: int, *, seed: int, without: str = "", shrink: bool = True,
             run_state_machine_as_test(Histories, settings=chosen, _min_steps=2)
         except Exception as error:  # noqa: BLE001 - whatever the machine found is told
             told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    Histories.focus = Focus()
     return Found(Histories.broken or Histories.begun, Histories.broken, _steps_of(told), time.process_time() - began)
+
+
+@dataclass(frozen=True)
+class Hole:
+    """What a search with a rule switched off came to, and the same search with the rule on.
+
+    :param off: without the rule.
+    :param on: with it, as many sequences of the same seed.
+    """
+
+    off: Found
+    on: Found
+
+
+def search_hole(rule: str, sequences: int, *, seed: int, steps: int = STEPS) -> Hole:
+    """Search with a rule switched off, and with it on.
+
+    :param rule: of :data:`~tests.model.rules.SWITCHES`.
+    :param sequences: most that are tried.
+    """
+    off = search(sequences, seed=seed, without=rule, focus=rule, shrink=False, steps=steps)
+    return Hole(off, search(off.sequences, seed=seed, focus=rule, shrink=False, steps=steps))
 
 
 def _steps_of(told: str) -> str:

@@ -212,6 +212,7 @@ class World:
         for writer in [each for each in self.writers if each.dead and not each.ended]:
             writer.end()
             writer.ended = True
+            self._catch_up(writer)
 
     def lose(self, entry_id: str) -> None:
         """Delete all files of an entry."""
@@ -278,7 +279,13 @@ class World:
         finally:
             writer.ended = not writer.dead
             if writer.ended:
+                self._catch_up(writer)
                 self._end_excuse(writer)
+
+    def _catch_up(self, writer: Writer) -> None:
+        """Let Meta apply what it has acknowledged to a writer: nothing is promised while it lags behind (rule S4)."""
+        for apply in list(writer.lagging):
+            apply()
 
     def _end_excuse(self, writer: Writer) -> None:
         """Excuse a writer no longer that slept through its lease: it has said so, or could have (rule S8)."""
@@ -527,8 +534,7 @@ class World:
             self.violations.append(f"{people.named(rows)} were to be sent, not those of {writer.opened} (L10)")
         if not rows and not task.options.get("allow_empty"):
             self.violations.append("a source without a row has emptied the audience (S7)")
-        for apply in list(writer.lagging):
-            apply()
+        self._catch_up(writer)
         full = rows <= writer.added
         overdue = self.kernel.now - self.sent_all_at > 7 * DAY + 3600
         if full:
