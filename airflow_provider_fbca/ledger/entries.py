@@ -199,8 +199,22 @@ class AudienceLedger:
         :param entry_id: of the entry.
         :raises LedgerError: where the store cannot be read.
         """
-        notes = (SessionNote.from_json(content) for content in self._noted(entry_id, _SESSION).values())
-        return tuple(note for note in notes if note)
+        return self.sessions_of_each((entry_id,))[entry_id]
+
+    def sessions_of_each(self, ids: Sequence[str]) -> dict[str, tuple[SessionNote, ...]]:
+        """Return the sessions of some entries, as :meth:`sessions_of` does, from one listing of the folder.
+
+        :param ids: of the entries, thousands where uploads go on for long without a refresh.
+        :raises LedgerError: where the store cannot be read.
+        """
+        found: dict[str, list[SessionNote]] = {entry_id: [] for entry_id in ids}
+        files = self._files()
+        noted = [name for name, entry_id in files.items() if entry_id in found and f".{_SESSION}" in name]
+        for name, content in self._store.read(noted).items():
+            note = SessionNote.from_json(content)
+            if note:
+                found[files[name]].append(note)
+        return {entry_id: tuple(notes) for entry_id, notes in found.items()}
 
     def progress_of(self, entry: Entry) -> ProgressNote | None:
         """Return the last note of what was acknowledged of an entry; None where nothing was noted.

@@ -55,8 +55,10 @@ def close_replaces_in_the_air(
     closed: dict[int, datetime] = {}
     unclosed: dict[int, datetime] = {}
     never_begun: set[int] = set()
+    entries = tuple(entries)
+    sessions = ledger.sessions_of_each([entry.id for entry in entries])
     for entry in entries:
-        notes = [note for note in ledger.sessions_of(entry.id) if note.replaces]
+        notes = [note for note in sessions[entry.id] if note.replaces]
         if not notes:
             continue
         log.info("Ledger entry %s may have a replace under way at Meta; ending it.", entry.id)

@@ -34,6 +34,7 @@ from airflow_provider_fbca.ledger import (
     utc_now,
 )
 from airflow_provider_fbca.ledger.snapshot import SnapshotWriter
+from airflow_provider_fbca.ledger.store import Store
 from airflow_provider_fbca.operators.replaces import close_replaces_in_the_air
 from airflow_provider_fbca.sandbox import Clock, serve
 
@@ -408,6 +409,16 @@ def test_s6_sessions_that_do_not_replace_are_let_alone(writers: Writers) -> None
     writers.write_and_fail("upload", *FIVE, dies_at=2)
     writers.close_all()
     assert (writers.replace_calls(), writers.reads(), writers.waited) == ([], 0, 0)
+
+
+def test_s6_the_ledger_is_listed_once_however_many_entries_uploads_have_left(writers: Writers, monkeypatch: Any) -> None:
+    for person in "abc":
+        writers.write("upload", person)
+    listed, names = [], Store.names
+    monkeypatch.setattr(Store, "names", lambda self: listed.append(1) or names(self))
+    writers.close_all()
+    # The history is the other.
+    assert len(listed) == 2
 
 
 def test_s6_meta_that_does_not_come_to_an_end_is_told(writers: Writers) -> None:
