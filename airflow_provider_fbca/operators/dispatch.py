@@ -110,6 +110,7 @@ class Dispatch:
                 journal.plan, journal=journal, sender=sender, clear_the_air=lambda: self._clear_the_air(sender)
             )
             self._tell(sent, journal.entry.id)
+            self.go_on()
             self._discard_retired()
             self.go_on()
         return manifest_of(
@@ -128,6 +129,10 @@ class Dispatch:
         replaces = plan.replacement is not None
 
         def sender_for(journal: EntryJournal) -> UserUploader:
+            def new_session() -> int:
+                self.go_on()
+                return journal.entry.new_session(self.kind, replaces=replaces)
+
             def on_batch(ack: BatchAck) -> None:
                 journal.acknowledge(ack.first_row, ack.rows)
                 progress.batch(ack.rows)
@@ -136,7 +141,7 @@ class Dispatch:
                 self.audience.id,
                 batch_size=self.operator.batch_size,
                 max_concurrency=self.operator.max_concurrency,
-                new_session=lambda: journal.entry.new_session(self.kind, replaces=replaces),
+                new_session=new_session,
                 on_batch=on_batch,
                 before_request=self.go_on,
                 payload_extra=extra,

@@ -11,6 +11,7 @@ from operator_tools import OPERATORS, FakeTaskInstance, digests, emails
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import FbcaError, LeaseLostError, StoppedError
 from airflow_provider_fbca.graph.transport import Transport
+from airflow_provider_fbca.ledger.store import Store
 from airflow_provider_fbca.operators.run import AudienceRun
 
 OLD, NEW, OTHER = "abcdef", "defghi", "ehjk"
@@ -133,6 +134,36 @@ def test_l8_a_writer_stops_before_its_next_request_once_its_lease_is_old(run, wr
     assert len(writes()) == sent
     # Nothing was marked, so there is nothing to leave behind.
     assert len(history().entries) == 1
+
+
+@pytest.mark.parametrize("strategy", ["delta", "delete_insert", "replace"])
+def test_l8_the_lease_is_looked_at_before_each_write_to_the_ledger(run, members, monkeypatch, strategy):
+    run("refresh", emails(*OLD), **SMALL)
+    last, done = "", []
+
+    def noted(owner, name, tell):
+        function = getattr(owner, name)
+
+        def call(self, *args):
+            nonlocal last
+            told = tell(*args)
+            if told and not told.endswith(".lease.json"):
+                done.append((last, told))
+                last = told
+            return function(self, *args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    noted(AudienceRun, "_go_on", lambda: "look")
+    for name in ("put", "create", "delete"):
+        noted(Store, name, lambda name, *_: name)
+    run("refresh", emails(*NEW), strategy=strategy, **SMALL)
+    unlooked = [(before.partition(".")[2], told.partition(".")[2]) for before, told in done if told != before != "look"]
+    # Two files of one snapshot are written as one; a note takes the place of the one before.
+    as_one = {"rows.parquet", "again.parquet", "progress-1.json"}
+    assert [pair for pair in unlooked if pair[1] and pair[1] not in as_one] == []
+    assert [before for before, told in done if told.endswith("rows.parquet")] == ["look", "look"]
+    assert members() == digests(*NEW)
 
 
 def test_l8_a_task_that_fails_with_all_answered_lets_the_next_in_at_once(run, sandbox, members, monkeypatch):
