@@ -46,6 +46,11 @@ class Buckets:
                 self._edges.append(written + np.searchsorted(buckets[order], np.arange(BUCKETS + 1)))
                 written += len(records)
 
+    @property
+    def filled(self) -> set[int]:
+        """The buckets that hold any record: few, where there are few records."""
+        return {int(bucket) for edges in self._edges for bucket in np.flatnonzero(np.diff(edges))}
+
     def read(self, bucket: int) -> Records:
         """Return the records of a bucket, in the order in which they came."""
         with self._path.open("rb", buffering=0) as file:

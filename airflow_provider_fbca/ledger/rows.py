@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_fbca.exceptions import LedgerError
-from airflow_provider_fbca.ledger.buckets import BUCKETS, Buckets
+from airflow_provider_fbca.ledger.buckets import Buckets
 from airflow_provider_fbca.ledger.links import connected
 from airflow_provider_fbca.ledger.rowid import NOT_IDENTITY, ROW_ID, whole_ids
 from airflow_provider_fbca.ledger.snapshot import ROW_ID_COLUMN, Snapshot, SnapshotWriter
@@ -193,7 +193,7 @@ class RowSets:
             return kept
         with self._told():
             indexes = [self._index(snapshot, described=described) for snapshot in snapshots]
-            for bucket in range(BUCKETS):
+            for bucket in sorted(set().union(*(index.filled for index in indexes))):
                 parts = [index.read(bucket) for index in indexes]
                 if left_out is not None:
                     parts[0] = parts[0][~left_out[parts[0]["place"]]]

@@ -32,6 +32,7 @@ def test_a_bucket_gives_its_records_in_the_order_in_which_they_came(workdir, mon
         workdir.file(secrets.token_hex(4)), KIND, (records(number, part) for number, part in enumerate(parts))
     )
     every = [bucket for part in parts for bucket in part]
+    assert written.filled == set(every)
     for bucket in range(BUCKETS):
         found = written.read(bucket)
         assert found["place"].tolist() == [place for place, own in enumerate(every) if own == bucket]
