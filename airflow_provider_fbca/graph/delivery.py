@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Positions of invalid rows that are kept; Meta shows as many for each batch.
 _MOST_INVALID_ROWS = 100
+#: Between two looks, during a pause, whether the caller wants no more requests.
+_LOOK_SECONDS = 0.5
 
 
 class Verb(Enum):
@@ -320,7 +323,10 @@ class Delivery:
         self.options.on_batch(ack)
 
     def _pause(self, seconds: float) -> None:
-        self.stop.wait(seconds)
+        """Wait between two tries, no longer than until another batch has failed or the caller wants no more requests."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.stop.wait(min(left, _LOOK_SECONDS)):
+            self.options.ask_before_request()
 
     def _wait_quietly(self) -> None:
         """After an error: let what is flying end, report what was acknowledged, leave the error the first."""

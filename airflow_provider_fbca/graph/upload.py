@@ -84,8 +84,8 @@ class UserUploader:
     :param new_session: makes a session id, from 1 to 2**53-1 and unique in the ad account; whatever it does before it
         returns (writing the id down) is done before the id is used.
     :param on_batch: told of each acknowledged batch, in the caller's thread.
-    :param before_request: called right before every request, second tries included, from one thread at a time; what it
-        raises stops everything.
+    :param before_request: called right before every request, second tries included, and now and then in the pauses
+        between tries, from one thread at a time; what it raises stops everything.
     :param max_body_bytes: most bytes of a request; a batch that is larger goes as several.
     :param payload_extra: further members of every payload (``app_ids``, ``page_ids``, ``data_source``).
     :param clock: seconds that only grow, the same as the client's; sessions age by it.

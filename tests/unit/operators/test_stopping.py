@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -57,6 +58,27 @@ def test_no_request_begins_once_the_task_was_told_to_stop(sandbox, tmp_path):
     with pytest.raises(StoppedError):
         task.execute({"ti": FakeTaskInstance()})
     assert sandbox.requests("add_users") == []
+
+
+def test_a_task_that_waits_for_a_rate_limit_ends_when_it_was_told_to_stop(sandbox, tmp_path):
+    task = refresh(sandbox, tmp_path, users_callable=lambda: pa.table({"email": ["p@example.com"]}))
+    # Meta asks to wait a minute.
+    sandbox.fault("graph", operation="add_users", count=50, code=80003, status=400, is_transient=True)
+    ended, waited_out = threading.Event(), []
+
+    def stop_once_throttled():
+        while not sandbox.requests("add_users"):
+            time.sleep(0.05)
+        task.on_kill()
+        waited_out.append(not ended.wait(30))
+
+    stopping = threading.Thread(target=stop_once_throttled)
+    stopping.start()
+    with pytest.raises(StoppedError):
+        task.execute({"ti": FakeTaskInstance()})
+    ended.set()
+    stopping.join()
+    assert waited_out == [False]
 
 
 def test_a_query_that_blocks_ends_when_the_task_was_told_to_stop(sandbox, tmp_path, monkeypatch):
