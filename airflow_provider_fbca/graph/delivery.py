@@ -323,7 +323,7 @@ class Delivery:
         self.options.on_batch(ack)
 
     def _pause(self, seconds: float) -> None:
-        """Wait between two tries, no longer than until another batch has failed or the caller wants no more requests."""
+        """Wait between two tries, but not once another batch has failed or the caller wants no more requests."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self.stop.wait(min(left, _LOOK_SECONDS)):
             self.options.ask_before_request()

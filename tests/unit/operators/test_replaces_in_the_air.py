@@ -411,7 +411,7 @@ def test_s6_sessions_that_do_not_replace_are_let_alone(writers: Writers) -> None
     assert (writers.replace_calls(), writers.reads(), writers.waited) == ([], 0, 0)
 
 
-def test_s6_the_ledger_is_listed_once_however_many_entries_uploads_have_left(writers: Writers, monkeypatch: Any) -> None:
+def test_s6_the_ledger_is_listed_once_however_many_entries_there_are(writers: Writers, monkeypatch: Any) -> None:
     for person in "abc":
         writers.write("upload", person)
     listed, names = [], Store.names
