@@ -162,7 +162,11 @@ class Dispatch:
         try:
             yield
         except BaseException:
-            if journal.is_open and self.lease.lost:
+            if not journal.is_open:
+                # Without a marker nobody would ever know them for something to delete.
+                with suppress(FbcaError):
+                    self.ledger.discard_rows((journal.entry.id,))
+            elif self.lease.lost:
                 self._leave_copy(journal, users)
             else:
                 # It saves a retry some requests, no more.

@@ -12,6 +12,7 @@ from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import FbcaError, LeaseLostError, StoppedError
 from airflow_provider_fbca.graph.transport import Transport
 from airflow_provider_fbca.ledger.store import Store
+from airflow_provider_fbca.operators.journal import EntryJournal
 from airflow_provider_fbca.operators.run import AudienceRun
 
 OLD, NEW, OTHER = "abcdef", "defghi", "ehjk"
@@ -164,6 +165,21 @@ def test_l8_the_lease_is_looked_at_before_each_write_to_the_ledger(run, members,
     assert [pair for pair in unlooked if pair[1] and pair[1] not in as_one] == []
     assert [before for before, told in done if told.endswith("rows.parquet")] == ["look", "look"]
     assert members() == digests(*NEW)
+
+
+def test_l1_rows_that_were_stored_and_never_marked_are_not_left(run, files, members, monkeypatch):
+    run("refresh", emails(*OLD))
+    before = files()
+
+    def stopped(self):
+        assert len(files()) == len(before) + 1
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr(EntryJournal, "open", stopped)
+    with pytest.raises(StoppedError):
+        run("refresh", emails(*NEW))
+    assert files() == before
+    assert members() == digests(*OLD)
 
 
 def test_l8_a_task_that_fails_with_all_answered_lets_the_next_in_at_once(run, sandbox, members, monkeypatch):
