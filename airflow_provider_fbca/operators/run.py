@@ -95,10 +95,11 @@ class AudienceRun:
                 self._lease = self._cleanup.enter_context(self._wait_for_lease())
             #: What the ledger knew when the task began; without the entry that it goes on with.
             self.history: History = self._ledger.history()
-            self._wait_for_those_left_behind()
+            if self._lease:
+                self._wait_for_those_left_behind()
             # Of all entries: the one that is gone on with may be the first.
             self._accounts_for_all = self.history.accounts_for_all
-            self._begun = None if self._operator.plan_only else self._entry_to_resume()
+            self._begun = self._entry_to_resume() if self._lease else None
             self._cleanup = self._cleanup.pop_all()
         return self
 

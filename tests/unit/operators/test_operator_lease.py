@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -237,6 +238,14 @@ def test_l8_a_plan_that_is_only_looked_at_waits_for_nobody(run, ledger_folder, a
     ledger = AudienceLedger(ObjectStoragePath(f"file://{ledger_folder}"), audience)
     with ledger.lease({"dag_id": "another"}, LeaseTerms(180, 90)):
         assert run("refresh", emails("a"), plan_only=True)["would_add"] == 1
+
+
+def test_l8_a_plan_that_is_only_looked_at_waits_for_no_request_of_others(run, history, ledger_folder, monkeypatch):
+    run("upload", emails(*OLD))
+    (file,) = ledger_folder.rglob("*.open.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"left_behind": True}))
+    monkeypatch.setattr(AudienceRun, "_pause", lambda self, seconds: pytest.fail("waited"))
+    assert run("refresh", emails(*NEW), plan_only=True)["present"] == len(OLD)
 
 
 def test_l8_a_lease_shorter_than_two_flights_is_refused(run, refused, monkeypatch):
