@@ -71,12 +71,15 @@ class Fingerprint:
         return f"{salt}:{hashlib.sha256(f'{salt}{self._told}'.encode()).hexdigest()}"
 
 
-def entry_to_resume(history: History, owner: dict[str, str | int], fingerprint: Fingerprint) -> Entry | None:
+def entry_to_resume(
+    history: History, owner: dict[str, str | int], fingerprint: Fingerprint, *, retention_days: int | None
+) -> Entry | None:
     """Return the entry that a retry goes on with.
 
     :param history: of the audience.
     :param owner: dag, task, run, map index and try of the retry.
     :param fingerprint: of what it is to do.
+    :param retention_days: of the audience now: the marker must tell it, for rule L6.
     :returns: the newest entry, where an earlier try of the same run opened it not long ago to do the same, and nothing
         has changed since; else None.
     """
@@ -86,8 +89,15 @@ def entry_to_resume(history: History, owner: dict[str, str | int], fingerprint: 
     if not opened or entry.settled or not entry.has_rows or opened.left_behind or opened.strategy == "replace":
         return None
     same_run = all(opened.owner.get(name) == owner[name] for name in owner.keys() - {"try_number"})
+    same_terms = opened.retention_days == retention_days
     same_reads = set(opened.reads) == {each.id for each in history.without(entry).outstanding}
-    if same_run and same_reads and _is_young(opened.opened_at) and fingerprint.equals(opened.fingerprint):
+    if (
+        same_run
+        and same_reads
+        and same_terms
+        and _is_young(opened.opened_at)
+        and fingerprint.equals(opened.fingerprint)
+    ):
         return entry
     return None
 

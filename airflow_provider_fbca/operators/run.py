@@ -275,7 +275,9 @@ class AudienceRun:
 
     def _entry_to_resume(self) -> Entry | None:
         """Choose what to go on with, and leave it out of what else may be in the audience (rule L4)."""
-        begun = entry_to_resume(self.history, self._owner, self._fingerprint)
+        begun = entry_to_resume(
+            self.history, self._owner, self._fingerprint, retention_days=self.audience.retention_days
+        )
         if begun:
             self.history = self.history.without(begun)
         return begun

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from operator_tools import FakeTaskInstance, digests, emails, killed
 
 from airflow_provider_fbca.exceptions import FbcaError
+from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
 from airflow_provider_fbca.operators import run as run_module
 from airflow_provider_fbca.operators.acknowledged import Acknowledged, places_in
 
@@ -204,6 +205,22 @@ def test_l10_another_try_and_another_size_of_batches_go_on(from_file, fails_at, 
     monkeypatch.setattr(FakeTaskInstance, "try_number", 2)
     from_file("refresh", batch_size=3, max_concurrency=2)
     assert reads == []
+    assert members() == digests(*NEW)
+
+
+def test_l6_an_entry_tells_the_retention_of_the_audience_at_its_settling(
+    from_file, fails_at, sandbox, reads, members, audience, history
+):
+    from_file("refresh", OLD)
+    fails_at(3)
+    with pytest.raises(FbcaError):
+        from_file("refresh", NEW, strategy="delete_insert")
+    sandbox.clear_faults()
+    reads.clear()
+    FacebookCustomAudienceHook().update_audience(audience, retention_days=30)
+    from_file("refresh", strategy="delete_insert")
+    assert reads == [1]
+    assert history().entries[-1].opened.retention_days == 30
     assert members() == digests(*NEW)
 
 
