@@ -35,6 +35,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many processes the tests have killed, which they left as their property ``kills``."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    # A report has what was recorded before it, so the last of a test has all.
+    last = [report.user_properties for report in reports if getattr(report, "when", None) == "teardown"]
+    if kills := sum(number for properties in last for name, number in properties if name == "kills"):
+        terminalreporter.write_line(f"kills: {kills}")
+
+
 # Machines are noisy: an example that takes long says nothing about the code.
 settings.register_profile("fbca", deadline=None)
 settings.load_profile("fbca")

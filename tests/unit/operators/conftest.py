@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from airflow.sdk import ObjectStoragePath
-from operator_tools import OPERATORS, FakeTaskInstance
+from operator_tools import KILLS, OPERATORS, FakeTaskInstance
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.ledger import AudienceLedger
@@ -37,6 +38,21 @@ def sandbox(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture(autouse=True)
+def _no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves it to the kernel when files get to the disk: a killed process loses nothing that the kernel has."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def _kills(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Tells the test run how many children of the test were killed."""
+    KILLS.clear()
+    yield
+    if KILLS:
+        record_property("kills", len(KILLS))
+
+
+@pytest.fixture(autouse=True)
 def waits(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Lets a task's waits pass at once, on the clocks of its lease and the sandbox too, and gives their seconds.
 
@@ -57,6 +73,8 @@ def waits(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         _sandbox.advance(seconds)
 
     monkeypatch.setattr(AudienceRun, "_pause", pause)
+    # Whoever waits for a lease need not look every other second.
+    monkeypatch.setattr("airflow_provider_fbca.ledger.lease._LOOK_SECONDS", 60.0)
     take = AudienceLedger.lease
     clocked = {"clock": lambda: boot_clock() + passed}
     monkeypatch.setattr(AudienceLedger, "lease", lambda *args, **options: take(*args, **options | clocked))

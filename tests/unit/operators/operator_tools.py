@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
-from typing import Any
+import traceback
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from airflow_provider_fbca.graph.api import GraphApi
+from airflow_provider_fbca.graph.transport import Transport
 from airflow_provider_fbca.ledger.store import Store
 from airflow_provider_fbca.operators.custom_audience import (
     FacebookRefreshAudienceOperator,
     FacebookRemoveUsersOperator,
     FacebookUploadUsersOperator,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OPERATORS = {
     "upload": FacebookUploadUsersOperator,
@@ -66,44 +71,64 @@ def traces_of(person: str) -> list[str]:
     ]
 
 
-def kill_at(place: str, nth: int) -> None:
-    """Make this process die by SIGKILL at its nth request to send people, or its nth write to the ledger."""
-    count = 0
+#: How often a child was killed since the last test that told of it.
+KILLS: list[str] = []
+
+
+def kill_at(place: str, nth: int, late: Callable[[], None]) -> None:
+    """Make this process die by SIGKILL at its nth request to Meta, or its nth write to the ledger.
+
+    :param place: ``request`` or ``write``, and ``before`` or ``after`` it, or in its midst: a request ``flying``, which
+        lands when its sender is long dead, or a write that is ``half`` done, its file there under a name of its own.
+    :param late: makes the next request land late.
+    """
+    numbers = itertools.count(1)
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def dying(function, when):
         def call(*args, **options):
-            nonlocal count
-            count += 1
-            if count == nth and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-            here = count == nth
+            if next(numbers) != nth:
+                return function(*args, **options)
+            if when == "flying":
+                late()
+            if when in {"before", "half"}:
+                die()
             try:
                 return function(*args, **options)
             finally:
-                if here:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                die()
 
         return call
 
     what, when = place.split()
     if what == "request":
-        GraphApi.send = dying(GraphApi.send, when)
+        Transport.exchange = dying(Transport.exchange, when)
+    elif when == "half":
+        os.link = dying(os.link, when)
     else:
         for verb in ("put", "create", "delete"):
             setattr(Store, verb, dying(getattr(Store, verb), when))
 
 
-def killed(place: str, nth: int, work) -> bool:
-    """Do something in a child that is killed on the way; tells whether it was, or came to its end before."""
+def killed(place: str, nth: int, work: Callable[[], object], *, late: Callable[[], None] = lambda: None) -> bool:
+    """Do something in a child that is killed on the way; tells whether it was, or came to its end before.
+
+    :param place: see :func:`kill_at`, likewise for the rest.
+    """
     child = os.fork()
     if child == 0:
         try:
-            signal.alarm(60)
-            kill_at(place, nth)
+            signal.alarm(120)
+            kill_at(place, nth, late)
             work()
         except BaseException:  # noqa: BLE001 - the child must not go on as a test
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
     ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert ended in {0, -signal.SIGKILL}
+    if ended:
+        KILLS.append(f"{place} {nth}")
     return ended < 0

@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from operator_tools import OPERATORS, FakeTaskInstance, digests, emails, killed, sha
+from operator_tools import OPERATORS, FakeTaskInstance, digests, emails, sha
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import FbcaError, StoppedError
@@ -431,21 +431,6 @@ def test_s5_a_removal_alone_that_is_refused_tells_what_was_done(run, sandbox):
 
 
 # -- anything at all -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("place", ["request before", "request after", "write before", "write after"])
-def test_l4_a_kill_where_rows_are_added_again_is_made_good_by_the_next_refresh(refresh, held, history, place):
-    old, new = [LEAVER, LINKED, FAR, *OTHERS], [LINKED, FAR, ("n1", None, None), *OTHERS]
-    refresh(people(*old))
-    nth = 1
-    while killed(place, nth, lambda: refresh(people(*new), batch_size=2, max_concurrency=1)):
-        refresh(people(*old))
-        assert held() == stored(*old)
-        refresh(people(*old))  # so that the next one has somebody who is surely in
-        assert len(history().outstanding) == 1
-        nth += 1
-    assert nth > (3 if place.startswith("request") else 6)
-    assert held() == stored(*new)
 
 
 row = st.tuples(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from operator_tools import digests, emails, killed, sha
+from operator_tools import digests, emails, sha
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import LedgerError
@@ -105,24 +105,4 @@ def test_a_snapshot_that_is_damaged_stops_no_replace(run, replace, members, ledg
     with pytest.raises(AirflowFailException, match="not the file that was written"):
         run("refresh", emails(*NEW))
     replace(emails(*NEW))
-    assert members() == digests(*NEW)
-
-
-# -- anything at all -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("place", ["request before", "request after", "write before", "write after"])
-@pytest.mark.parametrize("then", ["delta", "delete_insert", "replace"])
-def test_s6_a_kill_at_any_request_or_write_of_a_replace_is_made_good(
-    run, replace, members, history, sandbox, place, then
-):
-    replace(emails(*OLD), **SMALL)
-    nth = 1
-    while killed(place, nth, lambda: replace(emails(*NEW), **SMALL)):
-        run("refresh", emails(*OTHER), strategy=then, **SMALL)
-        sandbox.advance(2 * 3600)  # whatever Meta may still apply
-        assert members() == digests(*OTHER)
-        assert len(history().exposure) == 1
-        nth += 1
-    assert nth > (3 if place.startswith("request") else 8)
     assert members() == digests(*NEW)

@@ -9,7 +9,7 @@ import shutil
 import pyarrow as pa
 import pytest
 from airflow.sdk import ObjectStoragePath
-from operator_tools import digests, emails, killed, sha
+from operator_tools import digests, emails, sha
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import FbcaError, LedgerPlaceError
@@ -242,33 +242,6 @@ def test_l4_runs_that_fail_one_after_another_add_up(run, sandbox, members, histo
     assert len(history().exposure) == 5
     run("refresh", emails("z"))
     assert members() == digests("z")
-
-
-@pytest.mark.parametrize("place", ["request before", "request after", "write before", "write after"])
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [("upload", {}), ("refresh", {"strategy": "delete_insert"}), ("refresh", {"strategy": "delta"})],
-    ids=["upload", "delete_insert", "delta"],
-)
-def test_l4_a_kill_at_any_request_or_write_is_made_good_by_the_next_refresh(
-    run, members, history, ledger_folder, audience, kind, options, place
-):
-    run("refresh", emails(*OLD), **SMALL)
-    nth, steps = 1, []
-    while killed(place, nth, lambda: run(kind, emails(*NEW), **SMALL, **options)):
-        assert everyone_is_known(members, history, ledger_folder, audience)
-        assert not [path for path in ledger_folder.rglob("*.json") if not path.stat().st_size]
-        steps.append(len(history().exposure))
-        run("refresh", emails(*OLD), **SMALL, **(options if kind == "refresh" else {}))
-        assert members() == digests(*OLD)
-        assert len(history().exposure) == 1
-        nth += 1
-    requests, sessions = (3, 1) if kind == "upload" else (4 if options["strategy"] == "delta" else 6, 2)
-    # Taking the lease, rows, open, progress, sessions, settled, deletion, releasing the lease.
-    writes = 2 + 1 + 1 + sessions + sessions + 1 + (1 if kind == "refresh" else 0) + 1
-    assert len(steps) == requests if place.startswith("request") else len(steps) >= writes
-    run("refresh", emails(*OTHER), **SMALL)
-    assert members() == digests(*OTHER)
 
 
 # -- L5: removals ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,304 @@
+"""Kills at every request and between all writes, and what a later run makes of them.
+
+Whatever was killed, and however often: the refresh that comes to its end leaves the audience equal to its query's rows,
+and at no instant is a person in the audience whom the ledger does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from operator_tools import KILLS, killed, sha
+
+from airflow_provider_fbca.sandbox.audience import Audience
+from airflow_provider_fbca.sandbox.testing import Sandbox
+from airflow_provider_fbca.sandbox.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+#: A person as a query gives them, and as Meta holds them.
+Person = tuple[str, str | None]
+Member = frozenset[tuple[str, str]]
+
+REFRESHES = ("delta", "delete_insert", "replace")
+TASKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "upload": ("upload", {}),
+    "remove": ("remove", {}),
+    **{strategy: ("refresh", {"strategy": strategy}) for strategy in REFRESHES},
+}
+#: Longer than a request lives, and shorter than a lease.
+LATE_SECONDS = 80
+#: Longer than Meta needs for anything.
+SETTLED_SECONDS = 3 * 3600
+
+
+def person(name: str, phone: int | None = None) -> Person:
+    return f"{name}@example.com", None if phone is None else f"1415555{phone:04}"
+
+
+def query(people: Iterable[Person]) -> pa.Table:
+    rows = list(people)
+    columns = {"email": [email for email, _ in rows], "phone": [phone and f"+{phone}" for _, phone in rows]}
+    return pa.table(columns, schema=pa.schema([("email", pa.string()), ("phone", pa.string())]))
+
+
+def as_members(people: Iterable[Person]) -> set[Member]:
+    return {
+        frozenset({("EMAIL", sha(email))} | ({("PHONE", sha(phone))} if phone else set())) for email, phone in people
+    }
+
+
+class Witness:
+    """Looks whether the ledger knows everybody who is in the audience; by its files, not by the package's reading.
+
+    :param folder: of the audience's ledger.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        #: Entry -> its rows, or those that it retires: files of the ledger never change.
+        self._rows: dict[str, set[Member]] = {}
+        self._retires: dict[str, set[str]] = {}
+        self.looks = 0
+        self.seen: list[str] = []
+
+    def look(self, audience: Audience, when: str) -> None:
+        """Note what is wrong; raising here would only make the sandbox answer with an error."""
+        if audience.audience_id != self._folder.name:
+            return
+        self.looks += 1
+        try:
+            unknown = {frozenset(row.items()) for rows in audience.members.members() for row in rows} - self.known()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test fails by it
+            self.seen.append(f"{when}: {error!r}")
+        else:
+            self.seen += [f"{when}: {len(unknown)} unknown"] if unknown else []
+
+    def known(self) -> set[Member]:
+        """Return all rows of entries that are open or settled, and not retired."""
+        names = [path.name for path in self._folder.iterdir()] if self._folder.exists() else []
+        opened = {name.removesuffix(".open.json") for name in names if name.endswith(".open.json")}
+        for name in names:
+            if name.endswith(".settled.json") and name not in self._retires:
+                self._retires[name] = set(json.loads((self._folder / name).read_bytes())["supersedes"])
+        return set().union(*(self._rows_of(entry) for entry in opened - set().union(*self._retires.values())))
+
+    def _rows_of(self, entry: str) -> set[Member]:
+        if entry not in self._rows:
+            marker = json.loads((self._folder / f"{entry}.open.json").read_bytes())
+            rows = pq.read_table(self._folder / f"{entry}.rows.parquet").select(marker["schema"]).to_pylist()
+            adds = marker["kind"] != "remove"
+            self._rows[entry] = {
+                frozenset((key, cell.hex()) for key, cell in row.items() if cell) for row in rows if adds
+            }
+        return self._rows[entry]
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch, ledger_folder: Path, audience: str) -> Iterator[Witness]:
+    """Looks before and after everything that the sandbox does: each request, and whatever falls due."""
+    witness = Witness(ledger_folder / audience)
+
+    def watch(owner: type, name: str, audiences: Callable[[Any], Iterable[Audience]]) -> None:
+        act = getattr(owner, name)
+
+        def watched(self: Any, *args: Any) -> Any:
+            for each in audiences(self):
+                witness.look(each, f"before {name}")
+            result = act(self, *args)
+            for each in audiences(self):
+                witness.look(each, f"after {name}")
+            return result
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(World, "tick", lambda world: list(world.audiences.values()))
+    for change in ("_apply", "_finish_replace"):
+        watch(Audience, change, lambda audience: [audience])
+    yield witness
+    assert witness.looks
+    assert witness.seen == []
+
+
+@pytest.fixture
+def in_audience(sandbox: Any, audience: str) -> Callable[[], set[Member]]:
+    return lambda: {frozenset(row.items()) for row in sandbox.members(audience)}
+
+
+@pytest.fixture
+def late(sandbox: Any) -> Callable[[], None]:
+    """Lets the next request land when whoever sent it is long dead; for a child, by a connection of its own."""
+    return lambda: Sandbox(sandbox.url).fault("drop", when="late", lands_after=LATE_SECONDS)
+
+
+def test_the_witness_sees_who_is_in_and_in_no_open_entry(run, sandbox, audience, witness, ledger_folder):
+    run("refresh", query([person("a")]))
+    run("upload", query([person("b")]))
+    run("remove", query([person("c")]))
+    assert witness.seen == []
+    sandbox.seed(audience, [{"EMAIL": sha("c@example.com")}])
+    sandbox.audience(audience)
+    assert set(witness.seen) == {"after _apply: 1 unknown", "before tick: 1 unknown", "after tick: 1 unknown"}
+    run("refresh", query([person("a")]), strategy="replace")
+    witness.seen.clear()
+    sandbox.audience(audience)
+    assert witness.seen == []
+    for path in ledger_folder.rglob("*.open.json"):
+        path.unlink()
+    sandbox.audience(audience)
+    assert witness.seen
+    witness.seen.clear()
+
+
+# -- every place of a small case -------------------------------------------------------------------------------------
+
+#: Whoever leaves shares a phone number with somebody who stays, so that the latter is added again.
+SHARED = {"a": 1, "d": 1, "i": 2, "h": 2}
+OLD, NEW, OTHER = ([person(name, SHARED.get(name)) for name in names] for names in ("abcdef", "defghi", "aehjk"))
+SMALL = {"batch_size": 2, "max_concurrency": 1}
+PLACES = ("request before", "request flying", "request after", "write half", "write after")
+#: Taking the lease and giving it back (two files and a deletion), rows, open, settled; a session and a note for each
+#: step; and with removals first a deletion of the note, with superseded entries one of their rows.
+FEWEST_WRITES = {"upload": 8, "remove": 8, "delta": 13, "delete_insert": 12, "replace": 9}
+#: Looking at the audience, and batches.
+FEWEST_REQUESTS = {"upload": 4, "remove": 4, "delta": 5, "delete_insert": 7, "replace": 5}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("task", "thens"),
+    [
+        *((task, REFRESHES) for task in TASKS if task != "replace"),
+        # What a replace leaves in the air is of another kind for each that comes after it.
+        *(("replace", (then,)) for then in REFRESHES),
+    ],
+    ids=lambda value: "any" if value == REFRESHES else value if isinstance(value, str) else value[0],
+)
+def test_l4_s6_a_kill_at_any_place_of_any_task_is_made_good_by_the_next_refresh(
+    run, in_audience, history, sandbox, witness, late, task, thens, place
+):
+    kind, options = TASKS[task]
+    run("refresh", query(OLD), **SMALL)
+    nth = 1
+    while killed(place, nth, lambda: run(kind, query(NEW), **SMALL, **options), late=late):
+        then, rows = thens[nth % len(thens)], (OLD, OTHER)[nth % 2]
+        run("refresh", query(rows), strategy=then, **SMALL)
+        assert in_audience() == as_members(rows), (place, nth, then)
+        sandbox.advance(SETTLED_SECONDS)
+        assert in_audience() == as_members(rows), (place, nth, then)
+        assert len(history().exposure) == 1
+        nth += 1
+    fewest = FEWEST_REQUESTS if place.startswith("request") else FEWEST_WRITES
+    assert len(KILLS) == nth - 1 >= fewest[task] - (place == "write half") * 4
+    if kind == "refresh":
+        assert in_audience() == as_members(NEW)
+    sandbox.advance(SETTLED_SECONDS)
+    run("refresh", query(OTHER), **SMALL)
+    assert in_audience() == as_members(OTHER)
+
+
+# -- any place of a larger one ---------------------------------------------------------------------------------------
+
+#: Kills in all, and the first of the seeds.
+WANTED = int(os.environ.get("FBCA_CHAOS_KILLS", "100"))
+FIRST_SEED = int(os.environ.get("FBCA_CHAOS_SEED", "0"))
+HISTORIES = 5
+LARGE = {"batch_size": 30, "max_concurrency": 3}
+MOST_REQUESTS, MOST_WRITES = 14, 18
+
+
+class Chaos:
+    """One random history of an audience.
+
+    :param seed: of all that is random but the order of concurrent requests.
+    """
+
+    def __init__(self, seed: int, sandbox: Any, file: Path) -> None:
+        self.random = random.Random(seed)
+        self._sandbox = sandbox
+        self._file = file
+        self.told: list[str] = [f"seed {seed}"]
+        # Every third has no phone number, and some share one.
+        self._everyone = [
+            person(f"p{number}", self.random.randrange(250) if number % 3 else None) for number in range(300)
+        ]
+        self.rows: list[Person] = []
+        # Where Meta links people whom we cannot, only a full send reaches all who stay (S8).
+        self._full = {"resend_all_days": 0} if self.random.random() < 0.5 else {}
+        if self._full:
+            self._link()
+        self.sandbox_does(
+            replace_seconds=self.random.choice([0, 1, 60, 1000]),
+            replace_shows_after_seconds=self.random.choice([0, 30, 10**6]),
+        )
+
+    def sandbox_does(self, **switches: Any) -> None:
+        self.told.append(f"sandbox {switches}")
+        self._sandbox.change(**switches)
+
+    def _link(self) -> None:
+        for _ in range(10):
+            self._sandbox.link(*({"EMAIL": sha(email)} for email, _ in self.random.sample(self._everyone, 2)))
+
+    def other_rows(self) -> None:
+        """Let the query give other rows, most of them as before."""
+        everyone, few = self._everyone, self.random.random() < 0.7
+        kept = [each for each in self.rows if self.random.random() < 0.9] if few else []
+        self.rows = list({*kept, *self.random.sample(everyone, 40 if kept else self.random.randint(100, 250))})
+        pq.write_table(query(self.rows), self._file)
+
+    def task(self, *names: str) -> tuple[str, dict[str, Any]]:
+        """Choose a task by one of the names in :data:`TASKS`."""
+        kind, options = TASKS[self.random.choice(names)]
+        return kind, options | LARGE | (self._full if options.get("strategy") == "delta" else {})
+
+    def place(self) -> tuple[str, int]:
+        place = self.random.choice([*PLACES, "write before"])
+        return place, self.random.randint(1, MOST_REQUESTS if place.startswith("request") else MOST_WRITES)
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + HISTORIES))
+def test_any_history_of_kills_and_retries_is_made_good_by_the_next_refresh(
+    run, in_audience, sandbox, witness, late, tmp_path, seed
+):
+    file = tmp_path / "users.parquet"
+    chaos = Chaos(seed, sandbox, file)
+
+    def execute(kind: str, options: dict[str, Any]) -> None:
+        run(kind, users_uri=f"file://{file}", **options)
+
+    def is_killed(kind: str, options: dict[str, Any]) -> bool:
+        place, nth = chaos.place()
+        dead = killed(place, nth, lambda: execute(kind, options), late=late)
+        chaos.told.append(f"{kind} {options.get('strategy', '')} of {len(chaos.rows)}: {place} {nth}, killed {dead}")
+        return dead
+
+    chaos.other_rows()
+    execute(*chaos.task(*REFRESHES))
+    while len(KILLS) < WANTED / HISTORIES:
+        # Tasks that die, some of them again and again: retries of the same, which resume, and others.
+        chaos.other_rows()
+        task = chaos.task(*TASKS)
+        while is_killed(*task) and chaos.random.random() < 0.7:
+            if chaos.random.random() < 0.6:
+                chaos.other_rows()
+                task = chaos.task(*TASKS)
+        # The last of them tries once more, or another refresh follows.
+        if task[0] != "refresh" or chaos.random.random() < 0.6:
+            chaos.other_rows()
+            task = chaos.task(*REFRESHES)
+        execute(*task)
+        chaos.told.append(f"{task[1]['strategy']} of {len(chaos.rows)}")
+        history = "\n".join(chaos.told)
+        assert in_audience() == as_members(chaos.rows), history
+        sandbox.advance(SETTLED_SECONDS)
+        assert in_audience() == as_members(chaos.rows), history
+        assert witness.seen == [], history
