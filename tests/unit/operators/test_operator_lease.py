@@ -46,6 +46,7 @@ def test_l8_of_two_at_once_the_second_waits_until_the_first_is_done(
     run, members, history, tmp_path, monkeypatch, audience, ledger_folder, kind
 ):
     monkeypatch.setattr(AudienceRun, "_pause", REAL_PAUSE)
+    monkeypatch.setattr("airflow_provider_fbca.ledger.lease._LOOK_SECONDS", 0.1)
     go, at_work = tmp_path / "go", tmp_path / "at work"
 
     def slow():
