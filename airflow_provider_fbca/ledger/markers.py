@@ -41,6 +41,7 @@ class OpenMarker:
     :param plan: names the rows that were to be sent, likewise.
     :param again_digest: of the file that names the rows added again; None without one.
     :param batch_size: most rows of a request.
+    :param sent_with: what every request says beside the rows: the app or the page that ids in them belong to.
     :param prepared: counts of what became of the source's rows and cells.
     """
 
@@ -61,6 +62,7 @@ class OpenMarker:
     plan: str | None = None
     again_digest: str | None = None
     batch_size: int | None = None
+    sent_with: dict[str, Any] = field(default_factory=dict)
     prepared: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:

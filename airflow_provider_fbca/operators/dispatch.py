@@ -184,8 +184,9 @@ class Dispatch:
             copy.open(replace(journal.marker, opened_at=utc_now(), left_behind=True, fingerprint=None, plan=None))
             for note in self.ledger.sessions_of(journal.entry.id):
                 copy.note_session(note)
-        except LedgerError as error:
-            self.operator.log.warning("The lease was lost, and the ledger takes no note of what was sent: %s", error)
+        except (LedgerError, OSError) as error:
+            told = error if isinstance(error, LedgerError) else type(error).__name__
+            self.operator.log.warning("The lease was lost, and the ledger takes no note of what was sent: %s", told)
         else:
             self.operator.log.warning("The lease was lost; entry %s tells that rows may have been sent.", copy.id)
 
@@ -235,6 +236,7 @@ class Dispatch:
             fingerprint=self.fingerprint,
             plan=plan.digest(),
             batch_size=self.operator.batch_size,
+            sent_with=self.hook.payload_extra(plan.keys),
             prepared=report.as_dict(),
         )
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.sync import Plan, Sent
 
 
+#: An audience that is only ever uploaded to has thousands; each would be in each manifest.
+_MOST_OUTSTANDING = 100
+
+
 def manifest_key(audience_id: str) -> str:
     """Return the XCom key under which tasks leave the manifest of an audience.
 
@@ -36,11 +40,13 @@ def manifest_of(
 
     :param marker: of the entry.
     :param entry: None where there was nothing to send, and so no entry.
-    :param outstanding: id -> digest of the entries not retired once this one is settled, this one among them.
+    :param outstanding: id -> digest of the entries not retired once this one is settled, this one among them; the
+        newest hundred are told, and those before in the manifests before.
     :param sent: what came of it; only of the try that came to the end, where others went before.
     :param uploaded_at: UTC, ISO 8601.
     :returns: JSON of a few hundred bytes, whatever the number of people.
     """
+    newest = list(outstanding.items())[-_MOST_OUTSTANDING:]
     return {
         "audience_id": marker.audience_id,
         "ad_account_id": marker.ad_account_id,
@@ -56,7 +62,7 @@ def manifest_of(
         "session_ids": list(sent.session_ids) if sent else [],
         "entry": {"id": entry.id, "uri": entry.uri} if entry else None,
         "digest": entry.digest if entry else None,
-        "outstanding": [{"id": entry_id, "digest": digest} for entry_id, digest in outstanding.items()],
+        "outstanding": [{"id": entry_id, "digest": digest} for entry_id, digest in newest],
         "uploaded_at": uploaded_at,
         "run_id": str(marker.owner["run_id"]),
     }

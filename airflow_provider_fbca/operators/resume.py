@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +54,8 @@ class Fingerprint:
         if operator.users_callable is None and files is not None:
             options: dict[str, Any] = {name: getattr(operator, name, None) for name in _OPTIONS}
             options |= {"files": files, "operator": type(operator).__qualname__, "version": __version__}
-            self._told = json.dumps(options, sort_keys=True, default=repr)
+            # The order of names is the same each time, and what has no lasting form only costs a resume.
+            self._told = repr(options)
 
     def stored(self) -> str | None:
         """Return the form to be stored, another one each time; None where nothing may be resumed."""

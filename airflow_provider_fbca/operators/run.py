@@ -158,7 +158,7 @@ class AudienceRun:
         if self._begun:
             users = self._ledger.fetch(self._begun, self._workdir)
             plan, again = plan_for(users)
-            if self._begun.opened and plan.digest() == self._begun.opened.plan:
+            if self._is_the_same(self._begun, plan):
                 self._log.info("Resuming entry %s of an earlier try: %s.", self._begun.id, plan.describe())
                 return self._leave(self._dispatch(kind, strategy).resume(self._begun, plan, users, again))
             # Its rows may be in the audience like those of any other that is open.
@@ -171,6 +171,11 @@ class AudienceRun:
             return self._report_on(plan, report)
         self._operator.guards.check_plan(plan)
         return self._leave(self._dispatch(kind, strategy).begin(plan, users, again, report))
+
+    def _is_the_same(self, begun: Entry, plan: Plan) -> bool:
+        """Tell whether a plan would send exactly what an earlier try has begun to."""
+        opened = begun.opened
+        return bool(opened and plan.digest() == opened.plan and self._hook.payload_extra(plan.keys) == opened.sent_with)
 
     def _report_on(self, plan: Plan, report: PrepareReport) -> dict[str, Any]:
         """Tell what would be done, and what would stop it."""
@@ -256,6 +261,10 @@ class AudienceRun:
             resend_all_days=resend_all_days,
             now=datetime.now(UTC),
         )
+        if not doubt and known and known[-1][0].opened:
+            newest = known[-1][0].opened
+            if newest.sent_with != self._hook.payload_extra(newest.schema):
+                doubt = "the app or the page that its ids belong to is another now"
         doubtful = None if doubt or not known else self._ledger.fetch_again(known[-1][0], self._workdir)
         if doubtful is None:
             doubt = doubt or "what the ledger holds of the last refresh is not whole"
@@ -331,7 +340,7 @@ class AudienceRun:
         """Push the manifest under the audience's own key, also where the operator pushes no return value."""
         self._go_on()
         self._ti.xcom_push(manifest_key(self.audience.id), manifest)
-        long = {"schema", "keys", "digest"}
+        long = {"schema", "keys", "digest", "outstanding"}
         self._log.info("Manifest: %s", {name: told for name, told in manifest.items() if name not in long})
         return manifest
 

@@ -80,6 +80,7 @@ def test_a_file_without_a_usable_row_states_nothing(cli, filled, people_file, fi
     assert files() == []
 
 
+@pytest.mark.kills
 def test_l3_an_adoption_that_is_killed_is_run_again(run, cli, audience, people_file, exposure, kills):
     run("upload", audience, emails("z"))
     users = people_file(email=["a@example.com", "b@example.com"])
@@ -136,6 +137,7 @@ def test_a_place_without_the_ledger_is_told(cli, audience, tmp_path, run):
     assert "no ledger of this audience" in cli("adopt", audience, "--ledger", f"file://{tmp_path}/no", code=1).output
 
 
+@pytest.mark.kills
 def test_l7_while_a_ledger_is_half_copied_no_refresh_goes_on_and_a_second_run_finishes(
     run, cli, audience, root, exposure, kills, history
 ):
@@ -203,6 +205,7 @@ def test_a_ledger_with_entries_missing_is_whole_once_it_has_forgotten_them(run, 
     cli("verify")
 
 
+@pytest.mark.kills
 def test_l2_forgetting_that_is_killed_forgets_all_or_nothing_and_is_run_again(
     run, cli, audience, exposure, kills, history, files
 ):

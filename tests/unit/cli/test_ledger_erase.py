@@ -280,6 +280,7 @@ def test_s6_a_replace_in_the_air_does_not_bring_erased_people_back(
     assert exposure(audience) == set(digests(*"acd"))
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("place", ["write after", "request before", "request after"])
 def test_l3_after_a_kill_anywhere_a_second_run_finishes_and_nobody_was_forgotten(
     run, cli, sandbox, people_file, members, exposure, bytes_of, kills, place

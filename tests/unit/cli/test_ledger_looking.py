@@ -233,6 +233,7 @@ def test_repair_tells_what_it_cannot_repair_and_the_way_out(damaged, cli, files)
     assert files() == before
 
 
+@pytest.mark.kills
 def test_l2_a_repair_that_is_killed_is_run_again_and_loses_nobody(run, cli, audience, root, kills, exposure):
     run("refresh", audience, emails(*"ab"))
     run("upload", audience, emails("c"))

@@ -173,6 +173,7 @@ FEWEST_WRITES = {"upload": 8, "remove": 8, "delta": 13, "delete_insert": 12, "re
 FEWEST_REQUESTS = {"upload": 4, "remove": 4, "delta": 5, "delete_insert": 7, "replace": 5}
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
     ("task", "thens"),
@@ -266,6 +267,7 @@ class Chaos:
         return place, self.random.randint(1, MOST_REQUESTS if place.startswith("request") else MOST_WRITES)
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + HISTORIES))
 def test_any_history_of_kills_and_retries_is_made_good_by_the_next_refresh(
     run, in_audience, sandbox, witness, late, tmp_path, monkeypatch, seed

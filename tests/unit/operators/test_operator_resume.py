@@ -294,6 +294,7 @@ def test_l10_what_a_function_gives_is_asked_for_again(run, fails_at, sandbox, re
     assert members() == digests(*NEW)
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("place", ["request before", "request after", "write before", "write after"])
 @pytest.mark.parametrize("strategy", ["delta", "delete_insert"])
 def test_l10_a_retry_after_a_kill_at_any_request_or_write_ends_equal(
@@ -366,3 +367,32 @@ def test_rows_without_ranges_are_all_others(tmp_path_factory, found, size):
         cells = [cell for batch in left.batches() for cell in batch["EMAIL"].to_pylist()]
         assert cells == [cell for place, cell in enumerate(digests_of) if place not in gone]
         assert (left.digest() == rows.digest()) == (left.count == rows.count)
+
+
+# -- ids of an app or a page -----------------------------------------------------------------------------------------
+
+
+def test_l10_rows_of_ids_are_begun_anew_when_the_page_was_corrected(
+    run, sandbox, no_waits, reads, history, monkeypatch, tmp_path
+):
+    """They meant nothing under the page before, also those that Meta has acknowledged."""
+
+    def page(number):
+        connection = json.loads(sandbox.connection_json)
+        connection["extra"] |= {"page_id": number}
+        monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", json.dumps(connection))
+
+    pq.write_table(pa.table({"pageuid": ["11", "12", "13", "14"]}), tmp_path / "ids.parquet")
+    options = {"users_uri": f"file://{tmp_path}/ids.parquet", **SMALL}
+    page("1001")
+    sandbox.fault("graph", path="/users", nth=2, count=50, code=2, is_transient=True, status=500)
+    with pytest.raises(FbcaError):
+        run("refresh", **options)
+    sandbox.clear_faults()
+    reads.clear()
+    page("1002")
+    assert run("refresh", **options)["added"] == 4
+    assert reads == [1]
+    page("1003")
+    assert run("refresh", **options)["added"] == 4  # and nobody counts as surely in
+    assert run("refresh", **options)["added"] == 0
