@@ -74,6 +74,7 @@ class Focus:
     :param work: of refreshes in trouble; empty for any.
     :param wait: seconds of each wait; 0 for any.
     :param manners: of Meta.
+    :param drops: whether people drop out of the audience.
     """
 
     how: str = ""
@@ -82,6 +83,7 @@ class Focus:
     work: str = ""
     wait: float = 0.0
     manners: dict[str, Any] = field(default_factory=dict)
+    drops: bool = False
 
 
 class Violation(AssertionError):  # noqa: N818 - what the machine looks for
@@ -130,7 +132,9 @@ class Histories(RuleBasedStateMachine):
         type(self).world = self.world = World(replace(manners, **self.focus.manners), strangers)
         self.last = last
         if first:
-            self.refresh("replace" if strangers else "delta", first, 2, [], from_file=True)
+            self.refresh(
+                work="replace" if strangers else "delta", names=first, batch_size=2, from_file=True, backfill=False
+            )
 
     def teardown(self) -> None:
         try:
@@ -140,9 +144,15 @@ class Histories(RuleBasedStateMachine):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    @rule(work=refreshes, names=some_names, batch_size=batch_sizes, faults=st.just([]), from_file=st.booleans())
-    def refresh(self, work: str, names: frozenset[str], batch_size: int, faults: list[Fault], from_file: bool) -> None:
-        self.go(self.new_task(work, batch_size, from_file), names, faults)
+    @rule(
+        work=refreshes,
+        names=some_names,
+        batch_size=batch_sizes,
+        from_file=st.booleans(),
+        backfill=st.sampled_from([False, False, True]),
+    )
+    def refresh(self, work: str, names: frozenset[str], batch_size: int, from_file: bool, backfill: bool) -> None:
+        self.go(self.new_task(work, batch_size, from_file, backfill=backfill), names, [])
 
     @rule(work=refreshes, names=names, batch_size=batch_sizes, faults=troubles, from_file=st.booleans())
     def refresh_in_trouble(
@@ -204,6 +214,8 @@ class Histories(RuleBasedStateMachine):
     def let_meta(self, what: str, names: frozenset[str]) -> None:
         """Change Meta's manners, or let people drop out of an audience with retention."""
         meta = self.world.meta
+        if self.focus.drops:
+            what = "drop out" if meta.retention_days else "retention"
         if what == "minimum":
             meta.manners = replace(meta.manners, minimum=len(names))
         elif what == "retention":
@@ -224,11 +236,13 @@ class Histories(RuleBasedStateMachine):
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    def new_task(self, work: str, batch_size: int, from_file: bool) -> Task:
+    def new_task(self, work: str, batch_size: int, from_file: bool, *, backfill: bool = False) -> Task:
         options: dict[str, Any] = {"batch_size": batch_size}
         if work in STRATEGIES:
             options |= {"strategy": work, "allow_empty": batch_size != 1}
-        return self.world.task("refresh" if work in STRATEGIES else work, from_file=from_file, **options)
+        return self.world.task(
+            "refresh" if work in STRATEGIES else work, from_file=from_file, backfill=backfill, **options
+        )
 
     def go(self, task: Task, names: frozenset[str], faults: list[Fault]) -> Writer:
         """Run one try to its end, and see what it promises."""

@@ -208,6 +208,7 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 #: What the search for a rule's hole leans to; anything for the others.
 FOCUS: dict[str, Focus] = {
     "L6 age": Focus(wait=8 * DAY, manners={"links": (people.LINK,)}),
+    "L6 retention": Focus(drops=True),
     "L8": Focus(how="freeze", seconds=20.0),
     "L8 check": Focus(how="freeze after", seconds=2000.0),
     "L8 copy": Focus(how="freeze", seconds=2000.0),

@@ -102,11 +102,16 @@ class Writer(Owner):
         self.result: Any = None
         self.error: BaseException | None = None
         self.ended = False
-        #: Rows that Meta acknowledged in this try, and those of the floor that a delta must keep.
+        #: Rows that Meta acknowledged as added in this try.
         self.added: set[Row] = set()
+        #: Those added since the last removal.
+        self.added_last: set[Row] = set()
+        #: Rows that a delta must keep in all the while.
         self.floor: frozenset[Row] | None = None
         self.opened: str | None = None
         self.disturbed = False
+        #: Whether its work is done, and only its lease is to be given back.
+        self.settled = False
         #: Whether it has slept through its lease and sent a request.
         self.zombie = False
         self.lagging: list[Callable[[], None]] = []
@@ -167,9 +172,10 @@ class World:
 
     # -- what a machine does -----------------------------------------------------------------------------------------
 
-    def task(self, kind: str, *, from_file: bool = True, **options: Any) -> Task:
-        """Return the task of a new run."""
-        task = Task(kind, len(self.tasks), options, from_file)
+    def task(self, kind: str, *, from_file: bool = True, backfill: bool = False, **options: Any) -> Task:
+        """Return the task of a new run, later than all by its logical date, or earlier than all."""
+        number = len(self.tasks)
+        task = Task(kind, -number if backfill else number, options, from_file)
         self.tasks.append(task)
         return task
 
@@ -463,6 +469,8 @@ class World:
 
     def _before_request(self, writer: Writer, request: Request) -> None:
         """Check the order of requests, and take the measure of the floor that a delta keeps."""
+        for each in self.live():
+            each.disturbed = each.disturbed or (each.settled and each is not writer)
         if writer.opened is None or not request.url.endswith("/users"):
             return
         entry = self.shadow.entries[writer.opened]
@@ -491,7 +499,9 @@ class World:
             return
         if request.method == "POST":
             writer.added |= rows
+            writer.added_last |= rows
         else:
+            writer.added_last.clear()
             writer.task.removed.setdefault(writer.opened or "", set()).update(rows)
 
     def _changed(self) -> None:
@@ -530,14 +540,14 @@ class World:
         if task.kind != "refresh":
             return
         rows = writer.rows
-        if writer.opened and rows != self.shadow.entries[writer.opened].rows:
+        if writer.opened and not writer.disturbed and rows != self.shadow.entries[writer.opened].rows:
             self.violations.append(f"{people.named(rows)} were to be sent, not those of {writer.opened} (L10)")
         if not rows and not task.options.get("allow_empty"):
             self.violations.append("a source without a row has emptied the audience (S7)")
         self._catch_up(writer)
-        full = rows <= writer.added
+        full = rows <= writer.added_last
         overdue = self.kernel.now - self.sent_all_at > 7 * DAY + 3600
-        if full:
+        if rows <= writer.added:
             self.sent_all_at = self.kernel.now
         if writer.strategy == "replace":
             self.tainted = False
@@ -650,4 +660,5 @@ def _note(world: World, name: str, content: bytes | Path) -> None:
             world.excused -= writer.rows
         else:
             writer.opened = entry_id
+            writer.settled = name.endswith(".settled.json")
     world.check_known()
