@@ -228,7 +228,7 @@ def _replaced(values: Any) -> Any:
 def on_the_models_clock() -> Iterator[None]:
     """Let the package's modules tell the model's time and use its threads, as long as this lasts."""
     from airflow_provider_fbca.graph import delivery, retry
-    from airflow_provider_fbca.ledger import buckets, lease, links, rows
+    from airflow_provider_fbca.ledger import lease, links
     from airflow_provider_fbca.operators import run
 
     undo: list[tuple[Any, str, Any]] = []
@@ -251,12 +251,8 @@ def on_the_models_clock() -> Iterator[None]:
     put(retry, "random", SimpleNamespace(random=lambda: 0.5))
     put(run, "_LOOK_SECONDS", 3600.0)
     put(lease, "_LOOK_SECONDS", 15.0)
-    # What follows is for millions of rows, and would take most of the time that a handful needs.
+    # Its size is for millions of names, and would take most of the time that a handful needs.
     put(links, "_SIEVE_BITS", 8)
-    for module in (buckets, links, rows):
-        put(module, "BUCKETS", 1)
-    chunks = buckets._chunks
-    put(buckets, "_chunks", lambda parts: ((records, bucket * 0) for records, bucket in chunks(parts)))
     try:
         yield
     finally:
