@@ -43,8 +43,7 @@ def _whole(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
             print(f"Seed {running[future]}, history {found.broken}:\n{found.told}", flush=True)
             pool.shutdown(wait=False, cancel_futures=True)
             return 1
-        if (done // _CHUNK) % 10 == 0:
-            print(f"{done:,} sequences", flush=True)
+        print(f"{done:,} sequences, {time.monotonic() - began:,.0f} s", flush=True)
     seconds = time.monotonic() - began
     print(
         f"{done:,} sequences of about {options.steps} steps from seed {options.seed}, and no promise broken: "
