@@ -153,8 +153,9 @@ class World:
         self.unsaid: list[Writer] = []
         #: Ids that the ledger has lost.
         self.lost: set[str] = set()
-        #: Whether people of theirs may be in.
+        #: Whether people of theirs may be in, and the rows that may.
         self.lost_people = False
+        self.lost_rows: set[Row] = set()
         #: What the last refresh that succeeded promises, as long as nobody else sends; and who may be missing.
         self.equal_to: tuple[frozenset[Row], frozenset[Row]] | None = None
         self.lagged: frozenset[Row] = frozenset()
@@ -227,7 +228,7 @@ class World:
         self.shadow.lose(entry_id)
         self.lost.add(entry_id)
         self.lost_people = True
-        self.excused |= self.meta.rows
+        self.lost_rows |= self.meta.rows
         self.equal_to = None
 
     def drop_out(self, names: Iterable[str]) -> None:
@@ -520,7 +521,7 @@ class World:
         """Check that the ledger knows everybody who is in."""
         if self.tainted or self.unsaid:
             return
-        unknown = self.meta.rows - self.shadow.known - self.strangers - self.excused
+        unknown = self.meta.rows - self.shadow.known - self.strangers - self.excused - self.lost_rows
         for rows in self.leaving:
             unknown -= rows
         if unknown:
@@ -553,6 +554,7 @@ class World:
             self.tainted = False
             self.unsaid = [each for each in self.unsaid if not each.ended]
             self.excused.clear()
+            self.lost_rows.clear()
             self.strangers.clear()
             self.lost -= self._told(task.number)
             self.lost_people = False
