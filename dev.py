@@ -135,7 +135,8 @@ def lock() -> int:
 
 def test_tools() -> set[str]:
     """Return the names in test.in: their lowest versions are of no interest."""
-    return {line for line in (LOCKS / "test.in").read_text().splitlines() if line and not line.startswith("#")}
+    lines = (LOCKS / "test.in").read_text().splitlines()
+    return {line.partition("[")[0] for line in lines if line and not line.startswith("#")}
 
 
 def locked(name: str, packages: set[str]) -> list[str]:
