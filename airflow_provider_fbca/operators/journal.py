@@ -115,16 +115,10 @@ class EntryJournal:
                 marker,
                 again=int(self.again.rows.sum()),
                 again_digest=self.entry.again_digest,
-                sent_all_at=self.again.sent_all_at or self._sent_all_at(),
+                # Counted from before the first of them was sent.
+                sent_all_at=self.again.sent_all_at or self.marker.opened_at,
             )
         self.entry.settle(marker)
-
-    def _sent_all_at(self) -> str | None:
-        """Tell when all rows were sent, counted from before the first; None where removals came after them.
-
-        These may have taken out people by links that only Meta knows: the next refresh sends all again (rules S5, S8).
-        """
-        return None if "add_first" in self._steps else self.marker.opened_at
 
     def _acknowledged_before(self) -> dict[str, list[Range]]:
         return self.progress.acknowledged if self.progress else {}

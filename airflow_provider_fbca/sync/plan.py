@@ -146,6 +146,8 @@ def plan_delta(
     :param leaving_unfinished: how many of the removals only runs that did not finish had begun to add.
     """
     leaving = _some(removals) if removals else None
+    # Where all are due to be sent, they are sent after the removals, which may take people out by hidden links (S8).
+    after = users if additions.count == users.count else again
     return Plan(
         leaving,
         _some(additions),
@@ -153,7 +155,7 @@ def plan_delta(
         present=present,
         leaving=leaving.count if leaving else 0,
         leaving_unfinished=leaving_unfinished,
-        fallback=Fallback(users, _some(again)) if users.count else None,
+        fallback=Fallback(users, _some(after)) if users.count else None,
         if_refused='Use strategy="replace", by which Meta changes all at once.',
     )
 

@@ -210,6 +210,12 @@ def test_s5_a_delta_that_is_refused_adds_everybody_first_and_those_who_share_aga
     assert sent.requests == 5
 
 
+def test_s5_where_all_are_due_all_are_sent_after_the_removals_too():
+    spy = Refusing()
+    sent_by(spy, delta(additions=7))
+    assert [call for call in spy.calls if call[0] == "add"] == [("add", ["everyone of 7"], 7)] * 2
+
+
 def test_s5_where_nobody_shares_nobody_is_added_again():
     spy = Refusing()
     sent_by(spy, delta(again=0))
