@@ -105,6 +105,11 @@ class Meta:
         """The replace that goes on, if any."""
         return next((each for each in self.replaces.values() if not each.applied), None)
 
+    @property
+    def coming(self) -> set[Row]:
+        """The rows that replaces have brought and that are not in the audience yet."""
+        return {row for each in self.replaces.values() if not each.applied for row in each.rows}
+
     def answer(self, method: str, url: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
         """Do what a request asks for and return the status and the object of the answer."""
         try:

@@ -115,6 +115,8 @@ class Writer(Owner):
         #: Whether it has slept through its lease and sent a request.
         self.zombie = False
         self.lagging: list[Callable[[], None]] = []
+        #: Whether, of a refresh that is done, all rows were to be sent again; None before.
+        self.overdue: bool | None = None
 
     @property
     def strategy(self) -> str:
@@ -228,7 +230,7 @@ class World:
         self.shadow.lose(entry_id)
         self.lost.add(entry_id)
         self.lost_people = True
-        self.lost_rows |= self.meta.rows
+        self.lost_rows |= self.meta.rows | self.meta.coming
         self.equal_to = None
 
     def drop_out(self, names: Iterable[str]) -> None:
@@ -251,6 +253,15 @@ class World:
         key = f"fbca_upload:{self.meta.audience_id}"
         runs = sorted(each for each, pushed in self.xcom.items() if each <= number and key in pushed)
         return self.xcom[runs[-1]][key] if runs else None
+
+    def settled(self, writer: Writer) -> None:
+        """Take in that a refresh has written that all is done, whether or not it lives to say so."""
+        writer.overdue = self._is_overdue()
+        if writer.rows <= writer.added:
+            self.sent_all_at = self.kernel.now
+
+    def _is_overdue(self) -> bool:
+        return self.kernel.now - self.sent_all_at > 7 * DAY + 3600
 
     # -- one try -----------------------------------------------------------------------------------------------------
 
@@ -547,9 +558,7 @@ class World:
             self.violations.append("a source without a row has emptied the audience (S7)")
         self._catch_up(writer)
         full = rows <= writer.added_last
-        overdue = self.kernel.now - self.sent_all_at > 7 * DAY + 3600
-        if rows <= writer.added:
-            self.sent_all_at = self.kernel.now
+        overdue = self._is_overdue() if writer.overdue is None else writer.overdue
         if writer.strategy == "replace":
             self.tainted = False
             self.unsaid = [each for each in self.unsaid if not each.ended]
@@ -663,4 +672,6 @@ def _note(world: World, name: str, content: bytes | Path) -> None:
         else:
             writer.opened = entry_id
             writer.settled = name.endswith(".settled.json")
+            if writer.settled and writer.task.kind == "refresh":
+                world.settled(writer)
     world.check_known()
