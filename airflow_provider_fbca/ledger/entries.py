@@ -165,6 +165,7 @@ class AudienceLedger:
         *,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = boot_clock,
+        key: str | None = None,
     ) -> Lease:
         """Return the right to write to this audience, to be entered (rule L8).
 
@@ -172,8 +173,9 @@ class AudienceLedger:
         :param terms: how long it holds.
         :param pause: waits some seconds between two looks at another's lease; what it raises ends the wait.
         :param clock: gives seconds, only ever runs forward, and runs on while the machine is suspended.
+        :param key: to a lease that an earlier process of the same work has kept for this one.
         """
-        return Lease(self._store, owner, terms, pause=pause, clock=clock)
+        return Lease(self._store, owner, terms, pause=pause, clock=clock, key=key)
 
     def history(self) -> History:
         """Read what the ledger knows.

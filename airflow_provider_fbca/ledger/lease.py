@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from airflow_provider_fbca.exceptions import LeaseLostError, LedgerError, LedgerPlaceError, OptionsError
 from airflow_provider_fbca.ledger.lease_row import LeaseNote, LeaseRow
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from airflow_provider_fbca.ledger.lease_row import Seen
+    from airflow_provider_fbca.ledger.lease_row import Seen, State
     from airflow_provider_fbca.ledger.store import Store
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Lease:
     :param pause: waits some seconds between two looks; what it raises ends the wait.
     :param clock: gives seconds, only ever runs forward, and runs on while the machine is suspended.
     :param wall: gives the time that is written down for others; may be wrong by an hour.
+    :param key: to a lease that an earlier process has :meth:`kept <keep_for_heir>` for this one.
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class Lease:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = boot_clock,
         wall: Callable[[], datetime] = wall_clock,
+        key: str | None = None,
     ) -> None:
         self._row = LeaseRow(store)
+        self._key = key
         self._owner = dict(owner)
         self._terms = terms
         self._pause = pause
@@ -125,8 +128,7 @@ class Lease:
         # A forked child that leaves the context must not end what its parent holds.
         if os.getpid() != self._process:
             return
-        self._stop.set()
-        self._thread.join()
+        self._end_renewing()
         if not self._lost_since and not self._abandoned:
             self.release()
 
@@ -152,6 +154,29 @@ class Lease:
         self._abandoned = True
         self._stop.set()
 
+    def keep_for_heir(self, seconds: float) -> str:
+        """Let go of it, for nobody but a later process that shall go on: a task that waits without its worker.
+
+        Where that does not come in time, the lease expires like that of a dead holder.
+
+        :param seconds: until the heir is expected; as long as any lease holds comes on top.
+        :returns: the key, to give to the heir.
+        :raises LeaseLostError: where it is lost already.
+        :raises LedgerError: where the store refuses.
+        """
+        self._end_renewing()
+        self.check()
+        key = secrets.token_hex(8)
+        if not self._advance("kept", seconds=seconds + self._terms.seconds, key=key):
+            self.check()
+        self._abandoned = True
+        return key
+
+    def _end_renewing(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
     def take(self) -> None:
         """Wait until it is ours, however long that takes.
 
@@ -165,7 +190,7 @@ class Lease:
         while True:
             seen = self._row.latest()
             # A try of ours that was refused may have landed all the same.
-            if not watch.is_free(seen) and not self._wrote(seen):
+            if not (watch.is_free(seen) or self._may_follow(seen.note)):
                 watch.tell(self._row.uri)
                 self._pause(min(_LOOK_SECONDS, watch.left))
                 continue
@@ -223,7 +248,7 @@ class Lease:
         self._valid_until = began + self._terms.seconds
         if not self._terms.single_writer:
             self._prove_exclusive()
-        if seen.note and not seen.note.is_released and not self._wrote(seen):
+        if seen.note and not seen.note.is_released and not self._may_follow(seen.note):
             log.warning("The lease of %s had expired; it was held by %s.", self._row.uri, seen.note.describe_owner())
         return True
 
@@ -241,14 +266,18 @@ class Lease:
             ),
         )
 
-    def _wrote(self, seen: Seen) -> bool:
-        return seen.note is not None and seen.note.token == self._token
+    def _may_follow(self, note: LeaseNote | None) -> bool:
+        """Whether we wrote a note ourselves, or it was kept for us."""
+        return self._wrote(note) or (note is not None and note.is_for(self._key))
 
-    def _advance(self, state: Literal["held", "released"]) -> bool:
+    def _wrote(self, note: LeaseNote | None) -> bool:
+        return note is not None and note.token == self._token
+
+    def _advance(self, state: State, *, seconds: float | None = None, key: str | None = None) -> bool:
         """Write the number after ours; False where someone else did, and then it is lost."""
-        while not self._row.append(self._number + 1, self._note(state)):
+        while not self._row.append(self._number + 1, self._note(state, seconds, key)):
             seen = self._row.latest()
-            if not self._wrote(seen):
+            if not self._wrote(seen.note):
                 self._lose(f"it was taken over by {seen.note.describe_owner() if seen.note else 'another'}")
                 return False
             # A try of ours that was given up has landed after all. When is not known, so it extends nothing.
@@ -262,14 +291,15 @@ class Lease:
             log.warning("The lease of %s is lost: %s.", self._row.uri, how)
         self._stop.set()
 
-    def _note(self, state: Literal["held", "released"]) -> LeaseNote:
+    def _note(self, state: State, seconds: float | None = None, key: str | None = None) -> LeaseNote:
         return LeaseNote(
             state=state,
             owner=self._owner,
             token=self._token,
             change=secrets.token_hex(8),
-            seconds=self._terms.seconds,
+            seconds=self._terms.seconds if seconds is None else seconds,
             taken_at=self._wall().isoformat(timespec="microseconds"),
+            key=key,
         )
 
 

@@ -15,7 +15,7 @@ import math
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 
 from airflow_provider_fbca.exceptions import LedgerError, LedgerTakenError
 from airflow_provider_fbca.ledger.markers import FORMAT
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: What a holder says of a lease.
+State = Literal["held", "released", "kept"]
+
 _FILE = re.compile(r"([0-9]{10,})\.lease\.json")
 
 
@@ -34,25 +37,31 @@ _FILE = re.compile(r"([0-9]{10,})\.lease\.json")
 class LeaseNote:
     """What one file of the row says.
 
-    :param state: ``held`` or ``released``.
+    :param state: ``held``, ``released``, or ``kept`` for who comes with the key, by a holder that has gone.
     :param owner: who wrote it: dag, task, run, map index and try.
     :param token: random, the same in all notes of one holder.
     :param change: random, of this note alone.
     :param seconds: how long it holds without a further number.
     :param taken_at: when it was written by its writer's clock; UTC, ISO 8601.
+    :param key: of a kept lease, which its heir knows; None otherwise.
     """
 
-    state: Literal["held", "released"]
+    state: State
     owner: Mapping[str, str | int]
     token: str
     change: str
     seconds: float
     taken_at: str
+    key: str | None = None
 
     @property
     def is_released(self) -> bool:
         """Whether its writer let go of the lease."""
         return self.state == "released"
+
+    def is_for(self, key: str | None) -> bool:
+        """Whether it is kept for who has a key."""
+        return key is not None and self.state == "kept" and self.key == key
 
     def age(self, now: datetime) -> float:
         """Return how many seconds ago it was written, as far as its writer's clock and ours agree."""
@@ -73,7 +82,7 @@ class LeaseNote:
             found = json.loads(content)
             if found["format"] != FORMAT:
                 return None
-            note = cls(**{name: found[name] for name in cls.__dataclass_fields__})
+            note = cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
             return note if note.is_whole() else None
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
@@ -85,7 +94,8 @@ class LeaseNote:
         """
         texts = (self.token, self.change, *self.owner)
         return (
-            self.state in {"held", "released"}
+            self.state in get_args(State)
+            and isinstance(self.key, str | None)
             and all(isinstance(text, str) for text in texts)
             and all(isinstance(value, str | int) for value in dict(self.owner).values())
             and math.isfinite(self.seconds)

@@ -24,7 +24,7 @@ SECONDS, FLIGHT = 180.0, 60.0
 #: What a step does to the request that it lets go on; the answer of some is lost, of some lost ones the request lands.
 FAULTS = (*["none"] * 17, "refused", "answer lost", "lands late")
 #: What a holder does next.
-ACTIONS = (*["renew"] * 20, *["work"] * 10, *["release"] * 6, "crash")
+ACTIONS = (*["renew"] * 20, *["work"] * 10, *["release"] * 6, *["keep"] * 2, "crash")
 #: How many stops a writer goes on over at a stretch; taking a lease has about ten of them.
 STOPS = (1, 1, 1, 2, 3, 5, 8, 20)
 #: Seconds that pass before a step; exact parts of a lease meet its limits.
@@ -49,6 +49,8 @@ class World:
         self.now = 1000.0
         self.files: dict[str, bytes] = {}
         self.late: list[Callable[[], None]] = []
+        #: To the lease that was kept last, for whoever begins from then on: two heirs are one too many.
+        self.key: str | None = None
 
 
 class SimStore:
@@ -167,6 +169,7 @@ class Writer:
             pause=lambda _: getcurrent().parent.switch("waiting"),
             clock=lambda: self.world.now + self.clock_offset,
             wall=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.world.now) + self.wall_offset,
+            key=self.world.key,
         )
         try:
             lease.take()
@@ -185,6 +188,11 @@ class Writer:
                 # Whoever releases has had all its answers.
                 self.lease, self.last_sent = None, -1e9
                 lease.release()
+                return
+            elif action == "keep":
+                self.lease, self.last_sent = None, -1e9
+                with suppress(LedgerError):
+                    self.world.key = lease.keep_for_heir(20.0)
                 return
 
 

@@ -72,8 +72,8 @@ def store(root):
 def lease_of(store, clock):
     """Gives leases of one audience by a clock that only waiting moves; nothing renews them by itself."""
 
-    def lease(owner=OWNER, *, terms=TERMS, pause=no_wait, wall=clock.wall):
-        return Lease(store, owner, terms, pause=pause, clock=clock, wall=wall)
+    def lease(owner=OWNER, *, terms=TERMS, pause=no_wait, wall=clock.wall, key=None):
+        return Lease(store, owner, terms, pause=pause, clock=clock, wall=wall, key=key)
 
     return lease
 
@@ -153,13 +153,13 @@ class KnowsNoFlights(Lease):
 
 
 class TakesAllFilesForItsOwn(Lease):
-    def _wrote(self, seen):
+    def _wrote(self, note):
         return True
 
 
 class WritesTheSameTwice(Lease):
-    def _note(self, state):
-        last = super()._note(state)
+    def _note(self, *told):
+        last = super()._note(*told)
         return dataclasses.replace(last, change="", taken_at=f"{last.taken_at[:15]}0:00+00:00")
 
 
@@ -192,6 +192,7 @@ LEFT_OUT = {
     "stopping a flight earlier": (KnowsNoFlights, None, None),
     "telling its own files": (TakesAllFilesForItsOwn, None, None),
     "telling its own tries apart": (WritesTheSameTwice, None, None),
+    "keeping it for the heir alone": (LeaseNote, "is_for", lambda self, key: key is not None),
 }
 
 
@@ -408,6 +409,61 @@ def test_l8_an_abandoned_lease_expires_by_itself(store, clock, lease_of):
     assert left["state"] == "held"
     lease_of(OTHER, pause=clock.pause).take()
     assert sum(clock.waits) == pytest.approx(180)
+
+
+def kept(lease_of, seconds=600.0):
+    """Gives the key to a lease that a task has kept for when it goes on."""
+    with lease_of() as lease:
+        return lease.keep_for_heir(seconds)
+
+
+def test_l8_a_kept_lease_is_taken_over_by_its_heir_at_once(store, lease_of):
+    with lease_of(key=kept(lease_of)) as heir:
+        heir.check()
+        [(_, told)] = files(store).items()
+        assert told["state"] == "held"
+    lease_of(OTHER).take()
+
+
+def test_l8_a_kept_lease_keeps_others_out_until_its_heir_is_long_due(store, clock, lease_of):
+    kept(lease_of)
+    began = clock.now
+    with pytest.raises(ToldToStopError):
+        lease_of(OTHER).take()
+    lease_of(OTHER, pause=clock.pause).take()
+    assert clock.now - began == 600 + TERMS.seconds
+
+
+@pytest.mark.parametrize("key", [None, "another"])
+def test_l8_who_has_not_its_key_waits_for_a_kept_lease(lease_of, key):
+    kept(lease_of)
+    with pytest.raises(ToldToStopError):
+        lease_of(key=key).take()
+
+
+def test_l8_a_kept_lease_has_one_heir_and_no_second(lease_of):
+    key = kept(lease_of)
+    with lease_of(key=key), pytest.raises(ToldToStopError):
+        lease_of(key=key).take()
+
+
+def test_l8_an_heir_that_comes_when_another_has_taken_over_waits(clock, lease_of):
+    key = kept(lease_of)
+    with lease_of(OTHER, pause=clock.pause), pytest.raises(ToldToStopError):
+        lease_of(key=key).take()
+
+
+def test_l8_a_lease_that_is_lost_is_kept_for_nobody(clock, lease_of):
+    with lease_of() as lease:
+        clock.now += TERMS.seconds
+        with pytest.raises(LeaseLostError):
+            lease.keep_for_heir(600.0)
+
+
+def test_l8_a_note_without_a_key_is_of_an_earlier_version_and_is_understood():
+    told = json.loads(note().to_json())
+    del told["key"]
+    assert LeaseNote.from_json(json.dumps(told).encode()) == note()
 
 
 def test_l8_renewals_keep_it_longer_than_it_lasts_and_end_with_it(store):
