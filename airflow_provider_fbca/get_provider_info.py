@@ -128,6 +128,16 @@ def _config_section() -> dict[str, Any]:
                 "example": None,
                 "default": "180",
             },
+            "defer_after_seconds": {
+                "description": (
+                    "The longest wait for Meta's rate limit that a deferrable task spends in its worker; a longer one "
+                    "puts the task off and frees the worker. A task that is not deferrable waits in its worker."
+                ),
+                "version_added": "0.1.0",
+                "type": "float",
+                "example": None,
+                "default": "300",
+            },
             "single_writer": {
                 "description": (
                     "Set it to True to keep the ledger on a store that cannot create a file exclusively, where two "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
@@ -312,6 +312,13 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
     def usage(self) -> Usage:
         """What the last answer said on Meta's rate limits."""
         return self._usage
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Set the longest wait that a rate limit may ask for; beyond, the error is raised at once.
+
+        :param seconds: of each wait.
+        """
+        self.retry = replace(self.retry, throttle_pause=seconds)
 
     def remember(self, audience_id: str, account_id: str, *, created: bool = False) -> None:
         """Note the ad account of an audience, so that errors about the one can name the other.

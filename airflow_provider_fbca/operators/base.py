@@ -5,18 +5,21 @@ Parsing a DAG imports this, again and again: what works on rows or talks to Meta
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_fbca.compat import conf
 from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.hooks.credentials import DEFAULT_CONN_ID
 from airflow_provider_fbca.links.ads_manager import AudienceLink
+from airflow_provider_fbca.operators.deferral import Handover, putting_off
 from airflow_provider_fbca.sync import Guards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from airflow.sdk import BaseOperatorLink, Context, ObjectStoragePath
 
@@ -92,6 +95,9 @@ class UsersOperator(AudienceOperator):
         No value gets into the report but those of columns named here.
     :param plan_only: stop after the guards and return what would be done; nothing is sent or stored in the ledger. Off
         by default.
+    :param deferrable: give the worker back during a wait for Meta's rate limit that is longer than ``[fbca]
+        defer_after_seconds``; needs a triggerer. The audience's lease is kept meanwhile, and the task goes on where it
+        stopped. By default ``[operators] default_deferrable``; without it the task waits in its worker.
     """
 
     template_fields: Sequence[str] = (
@@ -139,6 +145,7 @@ class UsersOperator(AudienceOperator):
         rejects_uri: str | None = None,
         rejects_columns: Sequence[str] = (),
         plan_only: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -162,7 +169,9 @@ class UsersOperator(AudienceOperator):
         self.rejects_uri = rejects_uri
         self.rejects_columns = rejects_columns
         self.plan_only = plan_only
+        self.deferrable = deferrable
         self._run: AudienceRun | None = None
+        self._handover: Mapping[str, Any] = {}
         #: Earlier manifests; None to find them in XCom. Only a refresh offers it as an option.
         self.previous_upload: Mapping[str, Any] | None = None
 
@@ -216,15 +225,33 @@ class UsersOperator(AudienceOperator):
         """The limits of the task."""
         return Guards(min_rows=self.min_rows, max_invalid_ratio=self.max_invalid_ratio)
 
-    def audience_run(self, context: Context) -> AudienceRun:
-        """Return what does the work of one try, to be entered.
+    @property
+    def may_be_put_off(self) -> bool:
+        """Whether the task may give its worker back in the middle of its work, and go on later."""
+        return self.deferrable
+
+    @contextmanager
+    def audience_run(self, context: Context) -> Iterator[AudienceRun]:
+        """Enter what does the work of one try.
 
         :param context: of the task.
+        :raises TaskDeferred: the task has to wait for long, and goes on with :meth:`resume`.
         """
         from airflow_provider_fbca.operators.run import AudienceRun  # noqa: PLC0415 - heavy
 
-        self._run = AudienceRun(self, context)
-        return self._run
+        run = self._run = AudienceRun(self, context, Handover(**self._handover))
+        with putting_off(self, run), run:
+            yield run
+
+    def resume(self, context: Context, *, handover: Mapping[str, Any], event: Any = None) -> Any:  # noqa: ARG002
+        """Go on after a wait without a worker: what Meta has acknowledged is not sent again.
+
+        :param context: of the task.
+        :param handover: of the process that was put off.
+        :param event: of the trigger, which tells nothing but that the time is over.
+        """
+        self._handover = handover
+        return self.execute(context)
 
     def check_options(self) -> None:
         """Check the options before anything is looked at.

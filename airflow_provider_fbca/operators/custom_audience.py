@@ -223,6 +223,11 @@ class FacebookRefreshAudienceOperator(UsersOperator):
             max_invalid_ratio=self.max_invalid_ratio,
         )
 
+    @property
+    def may_be_put_off(self) -> bool:
+        """A replace is one session from its first row to its last, and never resumed (rule L10)."""
+        return super().may_be_put_off and self.strategy != "replace"
+
     def check_options(self) -> None:
         """Check the options before anything is looked at."""
         super().check_options()

@@ -42,32 +42,32 @@ _SALT_BYTES = 16
 class Fingerprint:
     """What a task is to do, to be compared between tries: its rendered source, mapping and options.
 
-    Stored salted and hashed, since options may hold what is nobody's business. What a function gives cannot be told
-    from outside, so a task with ``users_callable`` has none.
+    Stored salted and hashed, since options may hold what is nobody's business. What a function gives, or a store that
+    tells no states of its files, cannot be known from outside: that is the same within one try only, which may be put
+    off and go on.
 
     :param operator: rendered.
+    :param of_try: what nobody but the processes of this very try know.
     """
 
-    def __init__(self, operator: UsersOperator) -> None:
-        self._told: str | None = None
+    def __init__(self, operator: UsersOperator, *, of_try: str) -> None:
         files = state_of_uri(operator.users_uri) if operator.users_uri is not None else ()
-        if operator.users_callable is None and files is not None:
-            options: dict[str, Any] = {name: getattr(operator, name, None) for name in _OPTIONS}
-            options |= {"files": files, "operator": type(operator).__qualname__, "version": __version__}
-            # The order of names is the same each time, and what has no lasting form only costs a resume.
-            self._told = repr(options)
+        options: dict[str, Any] = {name: getattr(operator, name, None) for name in _OPTIONS}
+        options |= {"files": files, "operator": type(operator).__qualname__, "version": __version__}
+        if operator.users_callable is not None or files is None:
+            options["try"] = of_try
+        # The order of names is the same each time, and what has no lasting form only costs a resume.
+        self._told = repr(options)
 
-    def stored(self) -> str | None:
-        """Return the form to be stored, another one each time; None where nothing may be resumed."""
+    def stored(self) -> str:
+        """Return the form to be stored, another one each time."""
         return self._salted(secrets.token_hex(_SALT_BYTES))
 
     def equals(self, stored: str | None) -> bool:
         """Tell whether a stored form is of the same task doing the same."""
         return stored is not None and stored == self._salted(stored.partition(":")[0])
 
-    def _salted(self, salt: str) -> str | None:
-        if self._told is None:
-            return None
+    def _salted(self, salt: str) -> str:
         return f"{salt}:{hashlib.sha256(f'{salt}{self._told}'.encode()).hexdigest()}"
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_fbca.exceptions import GuardError, LedgerError, StoppedError
 from airflow_provider_fbca.ledger import AudienceLedger, RowSets, WorkDir, doubt_about
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
+from airflow_provider_fbca.operators.deferral import longest_wait, wait_of
 from airflow_provider_fbca.operators.dispatch import Dispatch
 from airflow_provider_fbca.operators.manifest import (
     manifest_key,
@@ -20,7 +22,8 @@ from airflow_provider_fbca.operators.manifest import (
     refuse_unknown,
 )
 from airflow_provider_fbca.operators.place import lease_terms, ledger_root
-from airflow_provider_fbca.operators.refresh import Exposure, Sure, delete_insert, delta, replace
+from airflow_provider_fbca.operators.refresh import Exposure, Sure, delete_insert, delta
+from airflow_provider_fbca.operators.refresh import replace as replace_all
 from airflow_provider_fbca.operators.resume import Fingerprint, entry_to_resume
 from airflow_provider_fbca.operators.users import read_users
 from airflow_provider_fbca.sync import refuse_strangers
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.identity import PrepareReport
     from airflow_provider_fbca.ledger import Entry, History, Kind, Lease, Snapshot
     from airflow_provider_fbca.operators.base import UsersOperator
+    from airflow_provider_fbca.operators.deferral import Handover
     from airflow_provider_fbca.operators.refresh import AddedAgain
     from airflow_provider_fbca.operators.rejects import RejectsPlace
     from airflow_provider_fbca.sync import Plan, Strategy
@@ -48,7 +52,7 @@ __all__ = ["AudienceRun", "ledger_root"]
 _LOOK_SECONDS = 0.5
 #: How far the clocks of two workers may be apart.
 _SKEW_SECONDS = 300.0
-_PLANS = {"delta": delta, "delete_insert": delete_insert, "replace": replace}
+_PLANS = {"delta": delta, "delete_insert": delete_insert, "replace": replace_all}
 
 
 class AudienceRun:
@@ -60,9 +64,12 @@ class AudienceRun:
 
     :param operator: whose rendered options say what to do.
     :param context: of the task.
+    :param handover: of an earlier process of the same try, which was put off; a new one for the first.
     """
 
-    def __init__(self, operator: UsersOperator, context: Context) -> None:
+    def __init__(self, operator: UsersOperator, context: Context, handover: Handover) -> None:
+        #: What this process leaves to the next, where the task is put off.
+        self.handover = handover
         self._operator = operator
         self._context = context
         self._ti = context["ti"]
@@ -72,7 +79,7 @@ class AudienceRun:
         self._source: UserSource | None = None
         self._stopped = threading.Event()
         self._owner = owner_of(self._ti)
-        self._fingerprint = Fingerprint(operator)
+        self._fingerprint = Fingerprint(operator, of_try=handover.entry)
         self._lease: Lease | None = None
         #: Entries that something names and the ledger lacks.
         self._unknown: set[str] = set()
@@ -81,6 +88,7 @@ class AudienceRun:
         root = ledger_root(self._operator.ledger_uri)
         self._rejects: RejectsPlace | None = self._operator.rejects_place(root)
         self._hook = self._operator.hook
+        self._hook.wait_at_most(longest_wait(self._operator))
         self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
         self._ti.xcom_push(LINK_KEY, audience_url(self.audience.id, self.audience.account_id))
         self._ledger = AudienceLedger(root, self.audience.id)
@@ -106,10 +114,15 @@ class AudienceRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lease and error is not None and self._hook.may_still_land:
-            # Nobody may write before the last request can land no more (rule L9), and who fails should not wait.
-            self._lease.abandon()
-        self._cleanup.close()
+        with self._cleanup:
+            wait = wait_of(error, self._operator)
+            if self._lease and wait is not None:
+                # The next process knows nothing of requests that may still land (rule L9).
+                flight = self._hook.longest_flight if self._hook.may_still_land else 0.0
+                self.handover = replace(self.handover, lease=self._lease.keep_for_heir(max(wait, flight)))
+            elif self._lease and error is not None and self._hook.may_still_land:
+                # Nobody may write before the last request can land no more, and who fails should not wait.
+                self._lease.abandon()
 
     def stop(self) -> None:
         """End soon, from a signal handler: the query is cancelled, and no request begins any more."""
@@ -293,7 +306,7 @@ class AudienceRun:
 
     def _wait_for_lease(self) -> Lease:
         terms = lease_terms(self._hook.longest_flight)
-        return self._ledger.lease(self._owner, terms, pause=self._pause)
+        return self._ledger.lease(self._owner, terms, pause=self._pause, key=self.handover.lease)
 
     def _wait_for_those_left_behind(self) -> None:
         """Wait until requests of tasks that had lost their lease can land no more (rule L8)."""
