@@ -54,7 +54,9 @@ def wait_of(error: BaseException | None, operator: UsersOperator) -> float | Non
     """
     if not isinstance(error, GraphThrottledError) or not operator.may_be_put_off:
         return None
-    return _UNTOLD_WAIT if error.wait_seconds is None else error.wait_seconds
+    told = _UNTOLD_WAIT if error.wait_seconds is None else error.wait_seconds
+    # The next process knows nothing of requests that may still land (rule L9).
+    return max(told, operator.hook.longest_flight if operator.hook.may_still_land else 0.0)
 
 
 @contextmanager

@@ -117,11 +117,9 @@ class AudienceRun:
         with self._cleanup:
             wait = wait_of(error, self._operator)
             if self._lease and wait is not None:
-                # The next process knows nothing of requests that may still land (rule L9).
-                flight = self._hook.longest_flight if self._hook.may_still_land else 0.0
-                self.handover = replace(self.handover, lease=self._lease.keep_for_heir(max(wait, flight)))
+                self.handover = replace(self.handover, lease=self._lease.keep_for_heir(wait))
             elif self._lease and error is not None and self._hook.may_still_land:
-                # Nobody may write before the last request can land no more, and who fails should not wait.
+                # Nobody may write before the last request can land no more (rule L9), and who fails should not wait.
                 self._lease.abandon()
 
     def stop(self) -> None:

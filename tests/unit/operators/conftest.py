@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import traceback
@@ -20,6 +21,8 @@ from airflow_provider_fbca.sandbox import serve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from airflow.sdk.exceptions import TaskDeferred
 
 
 @pytest.fixture(scope="session")
@@ -109,19 +112,24 @@ def xcom() -> dict[str, Any]:
 def run(
     audience: str, ledger_folder: Path, xcom: dict[str, Any], tmp_path: Path, monkeypatch: Any
 ) -> Callable[..., Any]:
-    """Runs an operator once: ``run("refresh", table, **options)``."""
+    """Runs an operator once: ``run("refresh", table, **options)``; or, after it was put off, goes on with it."""
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
 
-    def execute(kind: str, users: Any = None, **options: Any) -> Any:
+    def execute(kind: str, users: Any = None, *, after: TaskDeferred | None = None, **options: Any) -> Any:
         options = {"audience_id": audience, "ledger_uri": f"file://{ledger_folder}"} | options
         if users is not None:
             options["users_callable"] = users if callable(users) else lambda: users
         operator = OPERATORS[kind](task_id="send", **options)
         before = set(scratch.rglob("task-*"))
+        context = {"ti": FakeTaskInstance(xcom)}
         try:
-            return operator.execute({"ti": FakeTaskInstance(xcom)})
+            if after is None:
+                return operator.execute(context)
+            # Between the two processes Airflow keeps the arguments in its database.
+            left = json.loads(json.dumps(after.kwargs)) | {"event": None}
+            return operator.resume_execution(after.method_name, left, context)
         finally:
             assert set(scratch.rglob("task-*")) <= before
 
