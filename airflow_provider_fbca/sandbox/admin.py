@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_fbca.sandbox import errors
 from airflow_provider_fbca.sandbox.audience import Audience, Change
 from airflow_provider_fbca.sandbox.batch import MAX_ROWS, Batch, Payload, read_batch
 from airflow_provider_fbca.sandbox.faults import Fault
+from airflow_provider_fbca.sandbox.forms import (
+    AudienceForm,
+    ClockForm,
+    FaultForm,
+    LinkForm,
+    SeedForm,
+    SettingsForm,
+    TokenForm,
+)
 from airflow_provider_fbca.sandbox.identifiers import row_identifiers
 from airflow_provider_fbca.sandbox.schema import ALL_KEYS, ATTRIBUTE_KEYS, IDENTITY_KEYS
-from airflow_provider_fbca.sandbox.settings import ALL_SCOPES, Token
+from airflow_provider_fbca.sandbox.settings import Token
 from airflow_provider_fbca.sandbox.world import World
 
 if TYPE_CHECKING:
@@ -24,85 +32,6 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.sandbox.sessions import Session
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
-
-
-class _Form(BaseModel):
-    """A body whose unknown fields are mistakes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class ClockForm(_Form):
-    """Moves the clock."""
-
-    advance: float | None = Field(None, ge=0, description="Seconds to go forward.")
-    set: float | None = Field(None, description="Instant to go to, in seconds since 1970.")
-    running: bool | None = Field(None, description="False stops the clock, true lets it run.")
-
-
-class FaultForm(_Form):
-    """Queues a fault."""
-
-    kind: str
-    when: str = Field("before", pattern="^(before|after|late)$")
-    operation: str | None = None
-    method: str | None = None
-    path: str | None = None
-    nth: int = Field(1, ge=1)
-    count: int = Field(1, ge=1)
-    status: int | None = None
-    seconds: float = Field(600.0, ge=0)
-    lands_after: float = Field(0.0, ge=0)
-    code: int = 2
-    subcode: int | None = None
-    is_transient: bool = True
-
-
-class LinkForm(_Form):
-    """Makes identifiers one person's, as only Meta could know."""
-
-    identifiers: list[dict[str, str]] = Field(min_length=1, description="Keys and cells, as in a row.")
-
-
-class SeedForm(_Form):
-    """Puts rows in as another tool would."""
-
-    rows: list[dict[str, Any]] = Field(min_length=1)
-
-
-class AudienceForm(_Form):
-    """Changes what an audience pretends to be."""
-
-    operation_status: int | None = Field(None, description="A status code to show; null shows the true one.")
-    is_huge: bool = Field(default=False, description="Pretend 100 million members.")
-
-
-class TokenForm(_Form):
-    """Makes or changes an access token."""
-
-    token: str = Field(min_length=1)
-    accounts: list[str]
-    scopes: list[str] = list(ALL_SCOPES)
-    expires_in: float | None = Field(None, description="Seconds until it ends, negative for an ended one.")
-
-
-class SettingsForm(_Form):
-    """Changes switches; those left out stay as they are."""
-
-    require_proof: bool | None = None
-    tos_accepted: bool | None = None
-    apply_delay_seconds: float | None = Field(None, ge=0)
-    replace_seconds: float | None = Field(None, ge=0)
-    replace_shows_after_seconds: float | None = Field(None, ge=0)
-    replace_fails: bool | None = None
-    minimum_people: int | None = Field(None, ge=0)
-    unknown_calls_after_create: int | None = Field(None, ge=0)
-    accept_upper_case_hashes: bool | None = None
-    ended_versions: tuple[str, ...] | None = None
-    warned_versions: tuple[str, ...] | None = None
-    empty_pages: bool | None = None
-    latency_seconds: float | None = Field(None, ge=0)
-    max_body_bytes: int | None = Field(None, ge=0)
 
 
 async def _world(request: Request) -> World:
@@ -236,7 +165,10 @@ async def put_token(world: AnyWorld, form: TokenForm) -> dict[str, Any]:
 @router.post("/settings")
 async def change_settings(world: AnyWorld, form: SettingsForm) -> dict[str, Any]:
     """Change switches from now on."""
-    world.change(**form.model_dump(exclude_none=True))
+    try:
+        world.change(**form.model_dump(exclude_none=True))
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
     return {name: getattr(world.settings, name) for name in SettingsForm.model_fields}
 
 

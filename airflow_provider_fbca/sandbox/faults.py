@@ -1,25 +1,23 @@
-"""Faults on demand: a queue of what shall go wrong, and how each kind of fault answers.
-
-A new kind is one more entry of :data:`KINDS`: a function that gives an answer, or :class:`NoAnswer`.
-"""
+"""Faults: a queue of what shall go wrong on demand, and a share of calls that fail at random."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from starlette.responses import HTMLResponse, JSONResponse, Response
-
-from airflow_provider_fbca.sandbox.errors import GraphError
-from airflow_provider_fbca.sandbox.wire import NoAnswer
+from airflow_provider_fbca.sandbox.kinds import BAD_HEADERS, HARMLESS, KINDS, check_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from random import Random
+
+    from starlette.responses import Response
+
+    from airflow_provider_fbca.sandbox.settings import Settings
 
 When = Literal["before", "after", "late"]
 
-_ERROR_PAGE = "<!DOCTYPE html><html><body><h1>Sorry, something went wrong.</h1></body></html>"
+_MIB = 2**20
 
 
 @dataclass
@@ -28,7 +26,8 @@ class Fault:
 
     :param kind: one of :data:`KINDS`.
     :param when: ``before``: the call is never carried out; ``after``: it is, and only its answer is lost; ``late``: it
-        is carried out when the caller has long given up.
+        is carried out when the caller has long given up. The harmless kinds let every call be carried out; ``slow``
+        waits before it or after it.
     :param lands_after: clock time after which a late call is carried out.
     :param operation: strike calls for this only (``add_users``, ``remove_users``, ``replace_users``, ...).
     :param method: strike calls by this HTTP method only.
@@ -36,10 +35,13 @@ class Fault:
     :param nth: strike the nth matching call first.
     :param count: how many matching calls to strike, one after the other.
     :param status: HTTP status, for the kinds that answer with one.
-    :param seconds: real time to hold the connection: of a timeout until it is dropped, of a slow call until its answer.
-    :param code: Graph's code, for ``graph``.
-    :param subcode: Graph's subcode, for ``graph``.
-    :param is_transient: of the error, for ``graph``.
+    :param seconds: real time that ``timeout`` holds the connection (600 by default), and that ``slow`` the call and
+        ``trickle`` the answer takes (1).
+    :param size: decoded bytes of the answer, for ``huge`` and ``gzip_bomb``.
+    :param code: Graph's code, for ``graph`` and ``error_in_200``.
+    :param subcode: Graph's subcode, for these.
+    :param is_transient: of the error, for these.
+    :param headers: put on the answer, whatever the kind; they go before the sandbox's own.
     """
 
     kind: str
@@ -50,18 +52,23 @@ class Fault:
     nth: int = 1
     count: int = 1
     status: int | None = None
-    seconds: float = 600.0
+    seconds: float | None = None
     lands_after: float = 0.0
+    size: int = 48 * _MIB
     code: int = 2
     subcode: int | None = None
     is_transient: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what could never strike."""
-        if self.kind not in KINDS:
-            raise ValueError(f"No such kind of fault: {self.kind}. There are {', '.join(KINDS)}.")
+        check_kinds([self.kind])
         if self.nth < 1 or self.count < 1:
             raise ValueError("nth and count start at 1.")
+        if self.when == "late" and self.kind in HARMLESS:
+            raise ValueError(f"A call that {self.kind} strikes is answered, so it cannot be late.")
+        if self.kind == "bad_headers":
+            self.headers = BAD_HEADERS | self.headers
 
     def concerns(self, operation: str, method: str, path: str) -> bool:
         """Say whether a call is one of those to strike."""
@@ -71,10 +78,11 @@ class Fault:
             and (self.path is None or re.search(self.path, path) is not None)
         )
 
-    async def strike(self, answer: Response | None) -> Response:
+    async def strike(self, answer: Response | None) -> Response | None:
         """Answer a call that this fault spoils.
 
         :param answer: what the call would have been answered; None where it was not carried out.
+        :returns: what goes out; None if the call shall go on to be carried out.
         """
         return await KINDS[self.kind](self, answer)
 
@@ -110,43 +118,12 @@ class FaultQueue:
         return len(self._faults)
 
 
-async def _time_out(fault: Fault, answer: Response | None) -> Response:
-    del answer
-    return NoAnswer(after=fault.seconds)
+def random_fault(settings: Settings, chance: Random) -> Fault | None:
+    """Return the fault that chance has for a call, if any.
 
-
-async def _drop(fault: Fault, answer: Response | None) -> Response:
-    del fault, answer
-    return NoAnswer()
-
-
-async def _server_error(fault: Fault, answer: Response | None) -> Response:
-    del answer
-    return HTMLResponse(_ERROR_PAGE, status_code=fault.status or 502)
-
-
-async def _empty(fault: Fault, answer: Response | None) -> Response:
-    del answer
-    return Response(b"", status_code=fault.status or 500)
-
-
-async def _graph(fault: Fault, answer: Response | None) -> Response:
-    del answer
-    error = GraphError(
-        fault.code,
-        "Injected fault",
-        subcode=fault.subcode,
-        transient=fault.is_transient,
-        status=fault.status or 500,
-    )
-    return JSONResponse(error.body(), status_code=error.status)
-
-
-#: What each kind of fault does: takes the fault and the answer that it spoils (None before the call was carried out).
-KINDS: Mapping[str, Callable[[Fault, Response | None], Awaitable[Response]]] = {
-    "timeout": _time_out,
-    "drop": _drop,
-    "server_error": _server_error,
-    "empty": _empty,
-    "graph": _graph,
-}
+    :param settings: tells how many calls to strike, and with what.
+    :param chance: draws the same for the same seed and order of calls.
+    """
+    if not settings.fault_ratio or chance.random() >= settings.fault_ratio:
+        return None
+    return Fault(chance.choice(settings.fault_kinds), when=chance.choice(("before", "after")))

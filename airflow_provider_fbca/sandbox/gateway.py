@@ -33,8 +33,8 @@ async def handle(world: World, request: Request) -> Response:
         return NoAnswer()
     body = await request.body()
     entry.body_bytes = len(body)
-    if world.settings.latency_seconds:
-        await asyncio.sleep(world.settings.latency_seconds)
+    if latency := world.next_latency():
+        await asyncio.sleep(latency)
     if len(body) > world.settings.max_body_bytes:
         return _sign(world, entry, HTMLResponse(_TOO_LARGE_PAGE, status_code=413))
     try:
@@ -48,16 +48,23 @@ async def handle(world: World, request: Request) -> Response:
 
 async def _answer_or_fail(world: World, call: Call, request: Request, params: Params, entry: LoggedRequest) -> Response:
     """Carry the call out, unless a fault comes before; a fault after it takes the place of its answer."""
-    fault = world.faults.take(call.operation, call.method, request.url.path)
-    if fault is not None:
-        entry.fault = fault.kind
-        if fault.when == "late":
-            due = world.clock.now() + fault.lands_after
-            world.do_later(due, lambda: _answer(world, call, request, params, entry))
-        if fault.when != "after":
-            return await fault.strike(None)
-    response = _answer(world, call, request, params, entry)
-    return response if fault is None else await fault.strike(response)
+    fault = world.next_fault(call.operation, call.method, request.url.path)
+    if fault is None:
+        return _answer(world, call, request, params, entry)
+    entry.fault = fault.kind
+    if fault.when == "late":
+        due = world.clock.now() + fault.lands_after
+        world.do_later(due, lambda: _answer(world, call, request, params, entry))
+    log = world.log
+    spoilt = None if fault.when == "after" else await fault.strike(None)
+    if world.log is not log:
+        # It was held over a reset, and must not touch the audience that has its id now.
+        return NoAnswer()
+    if spoilt is None:
+        answered = _answer(world, call, request, params, entry)
+        spoilt = (await fault.strike(answered) if fault.when == "after" else None) or answered
+    spoilt.headers.update(fault.headers)
+    return spoilt
 
 
 def _answer(world: World, call: Call, request: Request, params: Params, entry: LoggedRequest) -> Response:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_provider_fbca.sandbox.kinds import check_kinds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -21,6 +23,18 @@ DEMO_APP_ID = "200000000000001"
 DEMO_APP_SECRET = "fbca-sandbox-app-secret"  # noqa: S105 - it opens nothing but this sandbox
 #: The permissions that work on audiences needs, and those that tokens in the field also carry.
 ALL_SCOPES = ("ads_management", "ads_read", "business_management")
+#: What random faults are unless they are told otherwise: what passes, and takes no time.
+PASSING_KINDS = (
+    "drop",
+    "reset",
+    "cut",
+    "server_error",
+    "html_ok",
+    "empty",
+    "truncated_json",
+    "error_in_200",
+    "graph",
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,11 @@ class Settings:
     :param warned_versions: API versions that answer with ``X-Ad-Api-Version-Warning``.
     :param empty_pages: put an empty page with a ``next`` before each page of a list.
     :param latency_seconds: real time before each answer, so that a benchmark sees a distant server.
+    :param latency_range: least and most real seconds before each answer, drawn by ``fault_seed``, on top of these.
+    :param fault_ratio: share of calls to the Graph API that a random fault strikes, before they are carried out or
+        after, where no queued one does.
+    :param fault_kinds: the kinds of these.
+    :param fault_seed: gives the same faults again, for the same order of calls.
     :param count_only: check the shape of uploads and count, but hold nobody, for benchmarks.
     :param max_body_bytes: larger bodies get an HTML page with status 413.
     :param spool_dir: folder of the temporary files that hold large audiences' rows; the system's by default.
@@ -105,6 +124,21 @@ class Settings:
     warned_versions: tuple[str, ...] = ()
     empty_pages: bool = False
     latency_seconds: float = 0.0
+    latency_range: tuple[float, float] = (0.0, 0.0)
+    fault_ratio: float = 0.0
+    fault_kinds: tuple[str, ...] = PASSING_KINDS
+    fault_seed: int = 0
     count_only: bool = False
     max_body_bytes: int = 64 * 1024 * 1024
     spool_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        :raises ValueError: with what is wrong.
+        """
+        check_kinds(self.fault_kinds)
+        if not 0 <= self.fault_ratio <= 1 or not self.fault_kinds:
+            raise ValueError("fault_ratio is a share from 0 to 1, of faults of at least one kind.")
+        if not 0 <= self.latency_range[0] <= self.latency_range[1]:
+            raise ValueError("latency_range is the least and the most seconds.")

@@ -112,11 +112,11 @@ class Sandbox:
     def fault(self, kind: str, **options: Any) -> None:
         """Queue a fault.
 
-        :param kind: ``timeout``, ``drop``, ``server_error``, ``empty`` or ``graph``.
-        :param options: ``when`` it strikes ("before" the call is carried out, "after" it, or "late": the call is
-            carried out ``lands_after`` seconds of the clock later); ``operation``, ``method`` and ``path`` of the calls
-            to strike; ``nth`` of these to strike first and the ``count`` of them; ``status``; ``seconds`` to hold the
-            connection; ``code``, ``subcode`` and ``is_transient`` for ``graph``.
+        :param kind: one of :data:`airflow_provider_fbca.sandbox.kinds.KINDS`, such as ``drop`` or ``graph``.
+        :param options: the other fields of :class:`airflow_provider_fbca.sandbox.faults.Fault`: ``when`` it strikes
+            ("before" the call is carried out, "after" it, or "late": the call is carried out ``lands_after`` seconds of
+            the clock later); ``operation``, ``method`` and ``path`` of the calls to strike; ``nth`` of these to strike
+            first and the ``count`` of them; and how the answer looks.
         """
         self._ask("POST", "/faults", kind=kind, **options)
 

@@ -1,8 +1,11 @@
-"""Hanging up: the one thing that the server interface between uvicorn and an app cannot express."""
+"""Hanging up, before an answer or inside it: what the server interface between uvicorn and an app cannot express."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
@@ -44,11 +47,15 @@ class NoAnswer(Response):
     """Not an answer: the connection closes without one.
 
     :param after: seconds to hold it until then; a caller who hangs up first ends it sooner.
+    :param resets: end it by a reset, where it would be closed in peace.
+    :param noise: bytes to send before it closes, which are no HTTP.
     """
 
-    def __init__(self, after: float = 0.0) -> None:
+    def __init__(self, after: float = 0.0, *, resets: bool = False, noise: bytes = b"") -> None:
         super().__init__()
         self._after = after
+        self._resets = resets
+        self._noise = noise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hang up."""
@@ -58,9 +65,32 @@ class NoAnswer(Response):
         try:
             await asyncio.wait_for(_until_gone(receive), self._after)
         except TimeoutError:
-            connection["transport"].abort()
+            transport = connection["transport"]
+            if self._resets:
+                _make_close_reset(transport)
+            transport.write(self._noise)
+            (transport.close if self._noise else transport.abort)()
             # The server must have noticed before this returns, or it would send an answer of its own.
             await _until_gone(receive)
+
+
+class CutAnswer(Response):
+    """An answer whose connection closes in the middle of the body that its headers announce."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the headers and half of the body, and hang up."""
+        half = bytes(self.body)[: len(self.body) // 2]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        scope["extensions"][_EXTENSION]["transport"].close()
+        await _until_gone(receive)
+
+
+def _make_close_reset(transport: asyncio.Transport) -> None:
+    """Let a connection end with a reset (TCP RST): to linger for no time drops it, whichever way it is closed."""
+    # uvloop's own socket objects refuse options; a second one on the same connection sets them for both.
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 from dataclasses import replace
 from itertools import count
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.sandbox import errors
 from airflow_provider_fbca.sandbox.audience import Audience
-from airflow_provider_fbca.sandbox.faults import FaultQueue
+from airflow_provider_fbca.sandbox.faults import Fault, FaultQueue, random_fault
 from airflow_provider_fbca.sandbox.identifiers import Aliases
 from airflow_provider_fbca.sandbox.membership import Counter, Membership
 from airflow_provider_fbca.sandbox.request_log import RequestLog
@@ -40,6 +41,7 @@ class World:
 
     def _begin(self) -> None:
         self.settings = self._initial
+        self._draw_afresh()
         self.accounts = {account.account_id: account for account in self.settings.accounts}
         self.tokens: dict[str, Token] = dict(self.settings.tokens)
         self.sessions: dict[tuple[str, int], Session] = {}
@@ -63,8 +65,24 @@ class World:
         """Change settings from now on.
 
         :param switches: names and new values of :class:`Settings`.
+        :raises ValueError: for values that make no sense.
         """
         self.settings = replace(self.settings, **switches)
+        if "fault_seed" in switches:
+            self._draw_afresh()
+
+    def _draw_afresh(self) -> None:
+        """Begin the random series again; one each, so that latency does not change who is struck."""
+        self._fault_chance = Random(self.settings.fault_seed)
+        self._latency_chance = Random(self.settings.fault_seed)
+
+    def next_fault(self, operation: str, method: str, path: str) -> Fault | None:
+        """Return the fault that strikes a call: the queue's, else what chance has for it."""
+        return self.faults.take(operation, method, path) or random_fault(self.settings, self._fault_chance)
+
+    def next_latency(self) -> float:
+        """Return the real seconds that the next call takes on its way."""
+        return self.settings.latency_seconds + self._latency_chance.uniform(*self.settings.latency_range)
 
     def tick(self) -> float:
         """Let everything happen that is due and return the present instant."""

@@ -119,6 +119,12 @@ def test_latency() -> None:
         assert Graph(sandbox).call("GET", "me").elapsed.total_seconds() >= 0.2
 
 
+def test_latency_by_chance() -> None:
+    with serve(Settings(latency_range=(0.05, 0.15))) as sandbox:
+        took = [Graph(sandbox).call("GET", "me").elapsed.total_seconds() for _ in range(5)]
+    assert min(took) >= 0.05
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
 def test_other_machines_are_kept_out(host: str) -> None:
     with pytest.raises(PlaceError, match="this machine only"):
