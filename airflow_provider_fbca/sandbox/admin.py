@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import StreamingResponse
 
-from airflow_provider_fbca.sandbox import errors
+from airflow_provider_fbca.sandbox import errors, rates
 from airflow_provider_fbca.sandbox.audience import Audience, Change
 from airflow_provider_fbca.sandbox.batch import MAX_ROWS, Batch, Payload, read_batch
 from airflow_provider_fbca.sandbox.faults import Fault
@@ -96,6 +96,16 @@ async def seed(world: AnyWorld, audience: AnyAudience, form: SeedForm) -> dict[s
 async def read_requests(world: AnyWorld) -> list[dict[str, Any]]:
     """Return the log of calls to the Graph API, oldest first."""
     return world.log.entries()
+
+
+@router.get("/usage/{account_id}")
+async def read_usage(world: AnyWorld, account_id: str) -> dict[str, Any]:
+    """Return what is used up of an ad account's rate limits."""
+    account_id = account_id.removeprefix("act_")
+    if account_id not in world.accounts:
+        raise HTTPException(404, f"There is no ad account {account_id}.")
+    meter = world.rates.of(account_id)
+    return rates.describe(meter, world.settings, world.calls_quota(account_id), world.clock.now())
 
 
 @router.get("/clock")

@@ -51,6 +51,11 @@ class GraphError(Exception):
         self.advice = advice
         self.transient = transient
 
+    @property
+    def label(self) -> str:
+        """Code and subcode, like ``2650/1870145``."""
+        return f"{self.code}/{self.subcode}" if self.subcode else str(self.code)
+
     def body(self) -> dict[str, Any]:
         """Return the envelope of Meta's error handling guide."""
         error: dict[str, Any] = {"message": str(self), "type": self.kind, "code": self.code}
@@ -271,3 +276,15 @@ def lookalikes_depend() -> GraphError:
 def cannot_create(advice: str) -> GraphError:
     """Code 2654: the audience was not created."""
     return GraphError(2654, "Failed to create the custom audience", title="Not Created", advice=advice)
+
+
+def audience_calls_reached() -> GraphError:
+    """80003/2446079: the calls of an hour to an ad account's audiences are used up."""
+    return GraphError(
+        80003, "There have been too many calls to this ad-account. Wait a bit and try again", subcode=2446079
+    )
+
+
+def account_score_reached() -> GraphError:
+    """17/2446079: the calls of the last minutes to an ad account add up to too many points."""
+    return GraphError(17, "User request limit reached", subcode=2446079)

@@ -41,6 +41,8 @@ class Fault:
     :param code: Graph's code, for ``graph`` and ``error_in_200``.
     :param subcode: Graph's subcode, for these.
     :param is_transient: of the error, for these.
+    :param wait_minutes: what the usage header of a Graph error asks to wait; calls before that are logged as too early.
+    :param retry_after: the same by ``Retry-After``, in seconds.
     :param headers: put on the answer, whatever the kind; they go before the sandbox's own.
     """
 
@@ -59,6 +61,8 @@ class Fault:
     subcode: int | None = None
     is_transient: bool = True
     headers: dict[str, str] = field(default_factory=dict)
+    wait_minutes: int | None = None
+    retry_after: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could never strike."""

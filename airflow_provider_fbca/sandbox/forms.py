@@ -42,6 +42,8 @@ class FaultForm(_Form):
     subcode: int | None = None
     is_transient: bool = True
     headers: dict[str, str] = {}
+    wait_minutes: int | None = Field(None, ge=0)
+    retry_after: int | None = Field(None, ge=0)
 
 
 class LinkForm(_Form):
@@ -92,4 +94,12 @@ class SettingsForm(_Form):
     fault_ratio: float | None = None
     fault_kinds: tuple[str, ...] | None = None
     fault_seed: int | None = None
+    access_tier: str | None = None
+    rate_limits: bool | None = None
+    score_limits: bool | None = None
+    calls_per_hour: int | None = None
+    rate_window_seconds: float | None = Field(None, gt=0)
+    throttle_status: int | None = Field(None, ge=400, le=599)
+    retry_after: bool | None = None
+    told_grace_seconds: float | None = Field(None, ge=0)
     max_body_bytes: int | None = Field(None, ge=0)

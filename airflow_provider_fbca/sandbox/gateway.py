@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from airflow_provider_fbca.sandbox.errors import GraphError
 from airflow_provider_fbca.sandbox.graph import Call, answer, read_call
 from airflow_provider_fbca.sandbox.params import read_params
+from airflow_provider_fbca.sandbox.rates import Throttled
 from airflow_provider_fbca.sandbox.wire import NoAnswer, target_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _TOO_LARGE_PAGE = "<!DOCTYPE html><html><body><h1>Sorry, something went wrong.</
 
 async def handle(world: World, request: Request) -> Response:
     """Answer a call to the Graph API."""
+    arrived = time.monotonic()
     entry = _begin_entry(world, request)
     if entry.url_length > MAX_URL_BYTES:
         return NoAnswer()
@@ -43,7 +46,20 @@ async def handle(world: World, request: Request) -> Response:
         return _sign(world, entry, _error_response(error, entry))
     call = read_call(request.method, request.url.path, params.text("method"))
     entry.operation = call.operation
+    _count(world, call, entry, arrived)
     return _sign(world, entry, await _answer_or_fail(world, call, request, params, entry), call)
+
+
+def _count(world: World, call: Call, entry: LoggedRequest, arrived: float) -> None:
+    """Count a call against the rate limits."""
+    entry.account_id = world.account_of(call.kind, call.node)
+    settings, now = world.settings, world.clock.now()
+    meter = world.rates.of(entry.account_id) if entry.account_id else None
+    entry.too_early = world.rates.is_too_early(meter, entry.at, arrived - settings.told_grace_seconds)
+    if meter is None or entry.account_id is None:
+        world.rates.count_for_app(now)
+    else:
+        meter.count(settings, world.calls_quota(entry.account_id), now, writes=call.writes)
 
 
 async def _answer_or_fail(world: World, call: Call, request: Request, params: Params, entry: LoggedRequest) -> Response:
@@ -68,6 +84,10 @@ async def _answer_or_fail(world: World, call: Call, request: Request, params: Pa
 
 
 def _answer(world: World, call: Call, request: Request, params: Params, entry: LoggedRequest) -> Response:
+    limit = world.rates.of(entry.account_id).refusal(world.settings, world.clock.now()) if entry.account_id else None
+    if limit is not None:
+        entry.error = limit.label
+        return limit
     try:
         body = answer(world, call, request, params, entry)
     except GraphError as error:
@@ -77,7 +97,7 @@ def _answer(world: World, call: Call, request: Request, params: Params, entry: L
 
 
 def _error_response(error: GraphError, entry: LoggedRequest) -> Response:
-    entry.error = f"{error.code}/{error.subcode}" if error.subcode else str(error.code)
+    entry.error = error.label
     return JSONResponse(error.body(), status_code=error.status)
 
 
@@ -89,7 +109,24 @@ def _sign(world: World, entry: LoggedRequest, response: Response, call: Call | N
     response.headers["facebook-api-version"] = call.version if call else ""
     if call and call.version in world.settings.warned_versions:
         response.headers["x-ad-api-version-warning"] = f"The call has been upgraded from {call.version}"
+    _tell_usage(world, entry, response)
     return response
+
+
+def _tell_usage(world: World, entry: LoggedRequest, response: Response) -> None:
+    """Set the headers that tell what is used up; those of a fault stay."""
+    now = world.clock.now()
+    meter = world.rates.of(entry.account_id) if entry.account_id else None
+    if isinstance(response, Throttled):
+        world.rates.tell(response, meter, now, time.monotonic())
+        if response.retry_after is not None:
+            response.headers.setdefault("retry-after", str(response.retry_after))
+    headers = dict(world.rates.app_headers(now))
+    if meter is not None and entry.account_id is not None:
+        quota = world.calls_quota(entry.account_id)
+        headers |= meter.usage_headers(world.settings, entry.account_id, quota, now)
+    for name, value in headers.items():
+        response.headers.setdefault(name, value)
 
 
 def _begin_entry(world: World, request: Request) -> LoggedRequest:

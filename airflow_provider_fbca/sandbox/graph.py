@@ -73,6 +73,11 @@ class Call:
     node: str
     operation: str
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes anything."""
+        return self.method in _WRITES
+
 
 def read_call(method: str, path: str, override: str = "") -> Call:
     """Return what a method and a path mean.
@@ -110,7 +115,7 @@ def answer(world: World, call: Call, request: Request, params: Params, entry: Lo
     if not call.operation:
         raise errors.unknown_path(request.method, request.url.path)
     if call.kind in ("account", "audience"):
-        require_scope(token, "ads_management" if call.method in _WRITES else "ads_read")
+        require_scope(token, "ads_management" if call.writes else "ads_read")
     result = _answer_any(world, call, token, params, entry)
     if call.operation in _LISTS:
         return page_of(result, request, params, access_token, empty_pages=world.settings.empty_pages)
@@ -183,7 +188,7 @@ def _visible_audience(world: World, token: Token, call: Call) -> Audience:
     if audience.account_id not in token.accounts:
         if not audience.shared_with.keys() & set(token.accounts):
             raise errors.unknown_object(call.node)
-        if call.method in _WRITES:
+        if call.writes:
             raise errors.not_the_owner()
     if audience.unknown_calls:
         audience.unknown_calls -= 1

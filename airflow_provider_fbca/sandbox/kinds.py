@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from airflow_provider_fbca.sandbox.errors import GraphError
+from airflow_provider_fbca.sandbox.rates import Throttled
 from airflow_provider_fbca.sandbox.wire import CutAnswer, NoAnswer
 
 if TYPE_CHECKING:
@@ -163,7 +164,10 @@ def _status(fault: Fault, answer: Response | None) -> int:
 
 def _graph_error(fault: Fault, *, default_status: int) -> Response:
     error = GraphError(fault.code, "Injected fault", subcode=fault.subcode, transient=fault.is_transient)
-    return JSONResponse(error.body(), status_code=fault.status or default_status)
+    status = fault.status or default_status
+    if fault.wait_minutes is None and fault.retry_after is None:
+        return JSONResponse(error.body(), status_code=status)
+    return Throttled(error, status, minutes=fault.wait_minutes, retry_after=fault.retry_after)
 
 
 def _gzip(content: bytes, fault: Fault, answer: Response | None) -> Response:

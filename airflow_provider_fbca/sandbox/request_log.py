@@ -31,6 +31,8 @@ class LoggedRequest:
     :param status: HTTP status of the answer; None where there was none.
     :param error: Graph's code and subcode, like ``2650/1870145``.
     :param fault: the injected fault that struck.
+    :param account_id: the ad account that it was about, without ``act_``; None where it was about none.
+    :param too_early: whether it came before the end of a limit that its caller had been told of.
     :param applied: whether the sandbox carried the call out; False where it refused it or a fault came first.
     """
 
@@ -52,6 +54,8 @@ class LoggedRequest:
     status: int | None = None
     error: str | None = None
     fault: str | None = None
+    account_id: str | None = None
+    too_early: bool = False
     applied: bool = False
 
 

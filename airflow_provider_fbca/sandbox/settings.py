@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.sandbox.kinds import check_kinds
+from airflow_provider_fbca.sandbox.rates import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +103,15 @@ class Settings:
         after, where no queued one does.
     :param fault_kinds: the kinds of these.
     :param fault_seed: gives the same faults again, for the same order of calls.
+    :param access_tier: of the app, ``full`` or ``limited``: how much it may call.
+    :param rate_limits: refuse calls to an ad account over the limit of calls; the usage headers tell it in any case.
+    :param score_limits: refuse calls to an ad account whose score is full.
+    :param calls_per_hour: the limit of calls to an ad account in a window; None for what the tier has.
+    :param rate_window_seconds: the window, in clock time.
+    :param throttle_status: HTTP status of calls refused over a limit; Meta's is not documented.
+    :param retry_after: send ``Retry-After`` with them, which Meta does not document.
+    :param told_grace_seconds: real time from telling of a limit during which calls count as sent before it was heard;
+        for clients with several calls in flight.
     :param count_only: check the shape of uploads and count, but hold nobody, for benchmarks.
     :param max_body_bytes: larger bodies get an HTML page with status 413.
     :param spool_dir: folder of the temporary files that hold large audiences' rows; the system's by default.
@@ -128,6 +138,14 @@ class Settings:
     fault_ratio: float = 0.0
     fault_kinds: tuple[str, ...] = PASSING_KINDS
     fault_seed: int = 0
+    access_tier: str = "full"
+    rate_limits: bool = False
+    score_limits: bool = False
+    calls_per_hour: int | None = None
+    rate_window_seconds: float = 3600.0
+    throttle_status: int = 400
+    retry_after: bool = False
+    told_grace_seconds: float = 0.0
     count_only: bool = False
     max_body_bytes: int = 64 * 1024 * 1024
     spool_dir: Path | None = None
@@ -142,3 +160,7 @@ class Settings:
             raise ValueError("fault_ratio is a share from 0 to 1, of faults of at least one kind.")
         if not 0 <= self.latency_range[0] <= self.latency_range[1]:
             raise ValueError("latency_range is the least and the most seconds.")
+        if self.access_tier not in TIERS:
+            raise ValueError(f"access_tier is one of {', '.join(TIERS)}.")
+        if self.calls_per_hour is not None and self.calls_per_hour < 1:
+            raise ValueError("calls_per_hour is at least 1.")

@@ -89,6 +89,13 @@ class Sandbox:
         entries = self._ask("GET", "/requests")
         return [entry for entry in entries if operation in (None, entry["operation"])]
 
+    def usage(self, account_id: str | None = None) -> dict[str, Any]:
+        """Return what is used up of an ad account's rate limits: ``calls``, ``quota``, ``score``, ``too_early``...
+
+        :param account_id: :attr:`ad_account_id` by default.
+        """
+        return self._ask("GET", f"/usage/{account_id or self.ad_account_id}")  # type: ignore[no-any-return]
+
     def now(self) -> float:
         """Return the present instant on the sandbox's clock."""
         return float(self._ask("GET", "/clock")["now"])

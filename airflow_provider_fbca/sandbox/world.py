@@ -13,6 +13,7 @@ from airflow_provider_fbca.sandbox.audience import Audience
 from airflow_provider_fbca.sandbox.faults import Fault, FaultQueue, random_fault
 from airflow_provider_fbca.sandbox.identifiers import Aliases
 from airflow_provider_fbca.sandbox.membership import Counter, Membership
+from airflow_provider_fbca.sandbox.rates import Rates, quota_of
 from airflow_provider_fbca.sandbox.request_log import RequestLog
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class World:
         self.aliases = Aliases()
         self.faults = FaultQueue()
         self.log = RequestLog()
+        self.rates = Rates()
         self.answers = count()
         self._later: list[tuple[float, int, Callable[[], object]]] = []
         self._later_numbers = count()
@@ -152,6 +154,20 @@ class World:
                 audience.members.link(kept, dropped)
                 if audience.replace:
                     audience.replace.members.link(kept, dropped)
+
+    def account_of(self, kind: str, node: str) -> str | None:
+        """Return the ad account that a call is about, None for one that is about none that exists.
+
+        :param kind: of node, as in a :class:`~airflow_provider_fbca.sandbox.graph.Call`.
+        :param node: its id.
+        """
+        if kind == "audience" and node in self.audiences:
+            return self.audiences[node].account_id
+        return node if kind == "account" and node in self.accounts else None
+
+    def calls_quota(self, account_id: str) -> int:
+        """Return how many calls an ad account may take in a window."""
+        return quota_of(self.settings, sum(one.account_id == account_id for one in self.audiences.values()))
 
     def terms_accepted(self, account_id: str) -> bool:
         """Say whether the Custom Audience terms are accepted for an ad account."""
