@@ -72,9 +72,9 @@ async def read_members(audience: AnyAudience) -> StreamingResponse:
 
 @router.post("/audiences/{audience_id}")
 async def pretend(world: AnyWorld, audience: AnyAudience, form: AudienceForm) -> dict[str, Any]:
-    """Set an operation status, or pretend 100 million members."""
-    audience.forced_status = form.operation_status
-    audience.is_huge = form.is_huge
+    """Set an operation status or a delivery status, or pretend 100 million members."""
+    status, delivery = form.operation_status, form.delivery_status
+    audience.pretend(world.clock.now(), status=status, delivery=delivery, is_huge=form.is_huge)
     return describe(world, audience)
 
 

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.sandbox.membership import Counter, Membership
     from airflow_provider_fbca.sandbox.sessions import Session
 
-NORMAL, FLAGGED, REPLACING, REPLACE_FAILED, EMPTY = 200, 471, 414, 415, 410
+NORMAL, EXPIRING, FLAGGED, REPLACING, REPLACE_FAILED, EMPTY = 200, 100, 471, 414, 415, 410
+# The audiences overview: what nobody used for two years is flagged, and deleted this much later.
+_EXPIRY_SECONDS = 90 * 24 * 3600
 
 _DESCRIPTIONS = {
     0: "Not available",
-    100: "Expiring: unused for two years",
+    EXPIRING: "Expiring: unused for two years",
     NORMAL: "Normal",
     400: "Warning",
     EMPTY: "No file uploaded",
@@ -82,6 +84,8 @@ class Audience:
     :param content_updated_at: instant of the last change of its members, None before the first.
     :param data_source: how it was first loaded; fixed from then on.
     :param forced_status: an operation status that a test set.
+    :param forced_delivery: a delivery status that a test set.
+    :param delete_at: when it will be deleted, where a test let it expire.
     :param is_huge: pretend 100 million members.
     :param unknown_calls: how many calls will still answer 803.
     :param origin_id: the seed of a lookalike, else None.
@@ -97,6 +101,8 @@ class Audience:
     content_updated_at: float | None = None
     data_source: str | None = None
     forced_status: int | None = None
+    forced_delivery: int | None = None
+    delete_at: float | None = None
     is_huge: bool = False
     unknown_calls: int = 0
     origin_id: str | None = None
@@ -104,6 +110,16 @@ class Audience:
     changes: list[Change] = field(default_factory=list)
     replace: Replace | None = None
     replace_failed: bool = False
+
+    def pretend(self, now: float, *, status: int | None, delivery: int | None, is_huge: bool) -> None:
+        """Show what a test wants, and be true in what it leaves out.
+
+        :param status: code of the operation status.
+        :param delivery: code of the delivery status.
+        :param is_huge: whether to pretend 100 million members.
+        """
+        self.forced_status, self.forced_delivery, self.is_huge = status, delivery, is_huge
+        self.delete_at = now + _EXPIRY_SECONDS if status == EXPIRING else None
 
     @property
     def is_customer_list(self) -> bool:

@@ -62,6 +62,7 @@ class AudienceForm(_Form):
     """Changes what an audience pretends to be."""
 
     operation_status: int | None = Field(None, description="A status code to show; null shows the true one.")
+    delivery_status: int | None = Field(None, description="The same for the delivery status.")
     is_huge: bool = Field(default=False, description="Pretend 100 million members.")
 
 

@@ -28,6 +28,8 @@ _FILE_SOURCES = ("USER_PROVIDED_ONLY", "PARTNER_PROVIDED_ONLY", "BOTH_USER_AND_P
 _PERMISSIONS = ("targeting", "targeting_and_insights")
 _LONG_LIVED_SECONDS = 60 * 24 * 3600
 _COARSE = 100
+_TOO_SMALL, _UNUSABLE = 300, 400
+_DELIVERY = {NORMAL: "Ready for use", _TOO_SMALL: "Too small to be used"}
 _LOOKALIKE_RATIOS = (0.01, 0.20)
 _SMALLEST_SHOWN = 1000
 
@@ -63,7 +65,7 @@ _AUDIENCE_FIELDS = frozenset(
 )
 _FILTERS: Mapping[str, Callable[[Audience], int]] = {
     "operation_status.code": lambda audience: audience.status_code,
-    "delete_time": lambda _audience: 0,
+    "delete_time": lambda audience: int(audience.delete_at or 0),
 }
 
 
@@ -346,11 +348,12 @@ def _audience_fields(world: World, audience: Audience, fields: Iterable[str]) ->
         "approximate_count_upper_bound": upper,
         "time_created": int(audience.created_at),
         "time_updated": int(audience.updated_at),
-        "delete_time": 0,
+        "delete_time": int(audience.delete_at or 0),
         "data_source": _data_source(audience),
         "permission_for_actions": {"can_edit": True, "can_see_insight": "True", "can_share": "True"},
         "lookalike_audience_ids": lookalikes,
         "origin_audience_id": audience.origin_id,
+        "fields_violating_integrity_policy": ["name"] if audience.status_code == FLAGGED else [],
     }
     if audience.content_updated_at is not None:
         shown["time_content_updated"] = int(audience.content_updated_at)
@@ -370,11 +373,13 @@ def _coarse_count(audience: Audience) -> tuple[int, int]:
 
 
 def _delivery_status(audience: Audience) -> dict[str, Any]:
-    if audience.status_code == FLAGGED:
-        return {"code": 400, "description": "Not usable"}
-    if audience.members.people < _FEWEST_SEED_PEOPLE:
-        return {"code": 300, "description": "Too small to be used"}
-    return {"code": NORMAL, "description": "Ready for use"}
+    if audience.forced_delivery is not None:
+        code = audience.forced_delivery
+    elif audience.status_code == FLAGGED:
+        code = _UNUSABLE
+    else:
+        code = NORMAL if audience.members.people >= _FEWEST_SEED_PEOPLE else _TOO_SMALL
+    return {"code": code, "description": _DELIVERY.get(code, "Not usable")}
 
 
 def _data_source(audience: Audience) -> dict[str, Any]:

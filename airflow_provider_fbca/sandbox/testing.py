@@ -145,9 +145,17 @@ class Sandbox:
         """
         self._ask("POST", f"/audiences/{audience_id}/seed", rows=[dict(row) for row in rows])
 
-    def pretend(self, audience_id: str, *, operation_status: int | None = None, is_huge: bool = False) -> None:
-        """Let an audience show an operation status, or pretend 100 million members; without options be true again."""
-        self._ask("POST", f"/audiences/{audience_id}", operation_status=operation_status, is_huge=is_huge)
+    def pretend(
+        self,
+        audience_id: str,
+        *,
+        operation_status: int | None = None,
+        delivery_status: int | None = None,
+        is_huge: bool = False,
+    ) -> None:
+        """Let an audience show statuses, or pretend 100 million members; without options be true again."""
+        statuses = {"operation_status": operation_status, "delivery_status": delivery_status}
+        self._ask("POST", f"/audiences/{audience_id}", **statuses, is_huge=is_huge)
 
     def put_token(self, token: str, accounts: Iterable[str], **options: Any) -> None:
         """Make or change an access token.

@@ -105,8 +105,10 @@ class World:
         heapq.heappush(self._later, (due, next(self._later_numbers), action))
 
     def _tick_audiences(self, now: float) -> None:
-        for audience in self.audiences.values():
+        for audience in list(self.audiences.values()):
             audience.tick(now)
+            if audience.delete_at is not None and audience.delete_at <= now:
+                self.delete_audience(audience)
 
     def new_members(self) -> Membership | Counter:
         """Return an empty store of members, or a mere counter in count-only mode."""

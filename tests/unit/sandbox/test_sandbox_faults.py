@@ -188,6 +188,15 @@ def test_nth_and_count(graph: Graph) -> None:
     assert answers[1].json()["error"]["error_subcode"] == 2446079
 
 
+@pytest.mark.parametrize(
+    ("code", "subcode"), [(803, None), (1487301, None), (100, 1487366), (2656, None), (100, 1713228), (17, 2446079)]
+)
+def test_any_code_on_demand(graph: Graph, audience: str, code: int, subcode: int | None) -> None:
+    graph.sandbox.fault("graph", operation="read_audience", code=code, subcode=subcode, status=400, is_transient=False)
+    assert graph.error("GET", audience) == (code, subcode)
+    graph.ok("GET", audience)
+
+
 def test_filters(graph: Graph, audience: str) -> None:
     graph.sandbox.fault("server_error", method="DELETE", status=503)
     graph.sandbox.fault("server_error", path="adaccounts$", status=504)

@@ -153,6 +153,51 @@ def test_filtering(graph: Graph) -> None:
     ) == (100, None)
 
 
+@pytest.mark.parametrize("code", [0, 100, 400, 411, 412, 441, 450, 470, 471, 500])
+def test_statuses_that_a_test_sets(graph: Graph, audience: str, code: int) -> None:
+    """Those of the reference that no upload brings about; each has words of its own."""
+    fields = "operation_status,delivery_status,fields_violating_integrity_policy,delete_time"
+    true = graph.ok("GET", audience, params={"fields": fields})
+    graph.sandbox.pretend(audience, operation_status=code)
+    shown = graph.ok("GET", audience, params={"fields": fields})
+    assert shown["operation_status"]["code"] == code
+    assert shown["operation_status"]["description"] not in ("Unknown", true["operation_status"]["description"])
+    assert shown["fields_violating_integrity_policy"] == (["name"] if code == 471 else [])
+    assert shown["delivery_status"]["code"] == (400 if code == 471 else 300)
+    assert bool(shown["delete_time"]) == (code == 100)
+    graph.sandbox.pretend(audience)
+    assert graph.ok("GET", audience, params={"fields": fields}) == true
+
+
+@pytest.mark.parametrize("code", [100, 400, 411, 450, 470, 500])
+def test_only_a_flagged_audience_refuses_people(graph: Graph, audience: str, code: int) -> None:
+    graph.sandbox.pretend(audience, operation_status=code)
+    fill(graph, audience, 1)
+    assert graph.ok("POST", audience, json={"name": "New"}) == {"success": True}
+
+
+def test_an_expiring_audience_is_deleted_after_90_days(graph: Graph, audience: str) -> None:
+    graph.sandbox.pretend(audience, operation_status=100)
+    delete_time = graph.ok("GET", f"{audience}?fields=delete_time")["delete_time"]
+    rule = f'[{{"field":"delete_time","operator":"GREATER_THAN","value":{delete_time - 1}}}]'
+    expiring = graph.ok("GET", f"{ACCOUNT}/customaudiences", params={"filtering": rule})["data"]
+    assert [one["id"] for one in expiring] == [audience]
+    assert delete_time == int(graph.sandbox.now()) + 90 * 24 * 3600
+    graph.sandbox.set_clock(delete_time - 1)
+    graph.ok("GET", audience)
+    graph.sandbox.advance(2)
+    assert graph.error("GET", audience) == (100, 33)
+
+
+@pytest.mark.parametrize("code", [200, 300, 400, 433])
+def test_delivery_status_that_a_test_sets(graph: Graph, audience: str, code: int) -> None:
+    fill(graph, audience, 100)
+    graph.sandbox.pretend(audience, delivery_status=code)
+    assert graph.ok("GET", f"{audience}?fields=delivery_status")["delivery_status"]["code"] == code
+    graph.sandbox.pretend(audience)
+    assert graph.ok("GET", f"{audience}?fields=delivery_status")["delivery_status"]["code"] == 200
+
+
 def test_me_and_accounts(graph: Graph) -> None:
     assert set(graph.ok("GET", "me?fields=id,name")) == {"id", "name"}
     accounts = graph.ok("GET", "me/adaccounts?fields=id,account_id,name,account_status")["data"]
