@@ -174,9 +174,10 @@ class GraphTransientError(GraphRetryableError):
 
 
 class GraphThrottledError(GraphRetryableError):
-    """A rate limit is reached.
+    """A rate limit is reached, or so near that no request goes before some of it has come back.
 
-    :param wait_seconds: how long Meta asks to wait, in seconds; None where it does not say.
+    :param wait_seconds: seconds from now before which no request to the ad account should be made. What Meta asks for,
+        or the least that it documents for the limit; a minute by default, the shortest of these.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class GraphThrottledError(GraphRetryableError):
         http_status: int | None = None,
         remedy: str = "",
         outcome_unknown: bool = False,
-        wait_seconds: float | None = None,
+        wait_seconds: float = 60.0,
     ) -> None:
         self.wait_seconds = wait_seconds
         super().__init__(

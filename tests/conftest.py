@@ -26,6 +26,14 @@ for _name in [name for name in os.environ if name.startswith(("FB_", "AIRFLOW_CO
     del os.environ[_name]
 
 
+@pytest.fixture(autouse=True)
+def _fresh_budgets() -> None:
+    """Forget rate limits: a limit of one test's server would hold up the next test's calls."""
+    from airflow_provider_fbca.graph.throttle import forget_budgets
+
+    forget_budgets()
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail a run in which a test was skipped, where nothing may be (``FBCA_NO_SKIPS``, set in CI)."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -5,6 +5,7 @@ Everything that goes to Meta goes through :class:`GraphApi`, calls of SDK object
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -15,7 +16,12 @@ from urllib.parse import quote, urlsplit
 
 from facebook_business.api import FacebookAdsApi, FacebookResponse
 
-from airflow_provider_fbca.exceptions import GraphError, GraphNotFoundError, GraphRequestError
+from airflow_provider_fbca.exceptions import (
+    GraphError,
+    GraphNotFoundError,
+    GraphRequestError,
+    GraphThrottledError,
+)
 from airflow_provider_fbca.graph.credentials import (
     DEFAULT_API_VERSION,
     DEFAULT_BASE_URL,
@@ -35,6 +41,7 @@ from airflow_provider_fbca.graph.encoding import (
 from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, Place, error_from_response
 from airflow_provider_fbca.graph.payload import json_bytes, request_body
 from airflow_provider_fbca.graph.retry import Repeatable, RetryPolicy, repeat_any, repeat_unsent
+from airflow_provider_fbca.graph.throttle import Budget, budget_for
 from airflow_provider_fbca.graph.transport import Answer, Request, Transport
 from airflow_provider_fbca.graph.usage import Usage
 
@@ -106,7 +113,9 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
     * redirects are not followed, certificates are checked, time and size are bounded;
     * success is a status of 2xx with a JSON object that has no ``error``; all else is an exception of this package's
       :class:`~airflow_provider_fbca.exceptions.GraphError` family;
-    * passing faults are tried again, a POST only if the first try surely had no effect.
+    * passing faults are tried again, a POST only if the first try surely had no effect;
+    * before each try it waits as Meta's rate limits of the ad account ask for, together with all other calls to that
+      account in this process (:mod:`airflow_provider_fbca.graph.throttle`).
 
     It never becomes the SDK's process-wide default, and installs no crash reporter.
 
@@ -157,6 +166,8 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         # Proxies of the environment are for the world outside, not for a server on this machine.
         self._transport = Transport(timeout=timeout, proxies=proxies, use_environment=not credentials.is_local)
         self._credentials = credentials
+        # Never shown: where the app is not known, each token has limits of its own.
+        self._caller = app_id or hashlib.sha256(access_token.encode()).digest()
         self._accounts: dict[str, str] = {}
         self._created: dict[str, float] = {}
         self._warned_of_version = False
@@ -246,7 +257,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         """
         call = _Call(method.upper(), path, params or {}, headers or {}, files or {}, url_override, api_version)
         answer, value = self._perform(
-            call.node,
+            call,
             self._request(call),
             repeat_unsent if call.method == "POST" else repeat_any,
             kind=list if "batch" in call.params and not path else dict,
@@ -270,13 +281,13 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         :param path: parts of the path after the version.
         :param params: parameters.
         :param repeatable: after which errors the call may be made again.
-        :param before_try: called before each try; what it raises ends the call.
-        :param sleep: waits between tries, so that a pause can be cut short.
+        :param before_try: called right before each try, after its wait; what it raises ends the call.
+        :param sleep: waits before tries, so that a pause can be cut short.
         :returns: the JSON object that Meta answered; links in it to other pages have lost their token.
         :raises GraphError: Meta refused the call or did not answer it.
         """
         call = _Call(method, path, params or {})
-        _, value = self._perform(call.node, self._request(call), repeatable, before_try=before_try, sleep=sleep)
+        _, value = self._perform(call, self._request(call), repeatable, before_try=before_try, sleep=sleep)
         cleaned: dict[str, Any] = without_identity(value)
         return cleaned
 
@@ -296,8 +307,8 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         :param path: parts of the path after the version.
         :param members: top-level members of the body, by name; the proof is added.
         :param repeatable: after which errors the body may be sent again.
-        :param before_try: called before each try; what it raises ends the call.
-        :param sleep: waits between tries, so that a pause can be cut short.
+        :param before_try: called right before each try, after its wait; what it raises ends the call.
+        :param sleep: waits before tries, so that a pause can be cut short.
         :returns: the JSON object that Meta answered.
         :raises GraphError: Meta refused the call or did not answer it.
         """
@@ -305,7 +316,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         proof = self._credentials.proof_of(self.token)
         body = request_body({**members, "appsecret_proof": json_bytes(proof)} if proof else members)
         request = self._wire(call, method, self._address(call), token=self.token, body=body, kind=_JSON)
-        _, value = self._perform(call.node, request, repeatable, before_try=before_try, sleep=sleep)
+        _, value = self._perform(call, request, repeatable, before_try=before_try, sleep=sleep)
         return dict(value)
 
     @property
@@ -314,14 +325,28 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         return self._usage
 
     def wait_at_most(self, seconds: float) -> None:
-        """Set the longest wait that a rate limit may ask for; beyond, the error is raised at once.
+        """Set the longest wait for a rate limit inside a call; a longer one is raised instead, before it begins.
 
-        :param seconds: of each wait.
+        :param seconds: from 0 on.
         """
         self.retry = replace(self.retry, throttle_pause=seconds)
 
+    def throttle_of(self, node: str) -> Budget:
+        """Return what the rate limits leave of the ad account that a node belongs to.
+
+        All clients of this process that call as the same app at the same host share it.
+
+        :param node: an ad account (with ``act_``) or an audience; one whose account is not known (see
+            :meth:`remember`) has a budget of its own.
+        """
+        account = self._account_of(node)
+        whose = f"ad account {account}" if account else f"calls on {node}"
+        return budget_for(self.base_url, self._caller, account or f"/{node}", whose=whose, clock=self._clock)
+
     def remember(self, audience_id: str, account_id: str, *, created: bool = False) -> None:
-        """Note the ad account of an audience, so that errors about the one can name the other.
+        """Note the ad account of an audience, whose rate limits its calls count for, and which errors then name.
+
+        Reading an audience with its ``account_id`` notes it too.
 
         :param audience_id: digits.
         :param account_id: digits.
@@ -332,9 +357,13 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         if created:
             self._created[audience_id] = self._clock()
 
+    def _account_of(self, node: str) -> str | None:
+        """The ad account of a node, as digits; None where it is not known."""
+        return node[4:] if node.startswith("act_") else self._accounts.get(node)
+
     def _perform(
         self,
-        node: str,
+        call: _Call,
         request: Request,
         repeatable: Repeatable,
         *,
@@ -345,31 +374,47 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         """Make one call with its tries; the only way to the transport."""
 
         def one_try() -> tuple[Answer, Any]:
-            if before_try:
-                before_try()
-            self._num_requests_attempted += 1
-            try:
-                answer, value = self._exchange(request, kind)
-            except GraphError as error:
-                if error.outcome_unknown:
-                    self._unknown_since = self._clock()
-                raise
+            turn = self.throttle_of(call.node).turn(sleep=self.retry.sleeper(sleep), at_most=self.retry.throttle_pause)
+            with turn:
+                if before_try:
+                    before_try()
+                self._num_requests_attempted += 1
+                try:
+                    answer, value = self._exchange(call, request, kind)
+                except GraphError as error:
+                    if error.outcome_unknown:
+                        self._unknown_since = self._clock()
+                    raise
             self._num_requests_succeeded += 1
-            self._usage = Usage.from_headers(answer.headers)
             self._warn_of_version(answer)
             return answer, value
 
         def may_repeat(error: BaseException) -> bool:
-            return repeatable(error) or self._is_too_fresh(node, error)
+            return repeatable(error) or self._is_too_fresh(call.node, error)
 
         return self.retry.run(one_try, repeatable=may_repeat, sleep=sleep)
 
-    def _exchange(self, request: Request, kind: type) -> tuple[Answer, Any]:
+    def _exchange(self, call: _Call, request: Request, kind: type) -> tuple[Answer, Any]:
         answer = self._transport.exchange(request)
         value = _value_of(answer, kind)
-        if value is None:
-            raise error_from_response(answer.status, answer.headers, answer.body, request.place)
-        return answer, value
+        self._note_account(call, value)
+        budget = self.throttle_of(call.node)
+        self._usage = Usage.from_headers(answer.headers)
+        budget.learn(self._usage)
+        if value is not None:
+            return answer, value
+        error = error_from_response(answer.status, answer.headers, answer.body, request.place)
+        if isinstance(error, GraphThrottledError):
+            budget.refuse_for(error.wait_seconds)
+        raise error
+
+    def _note_account(self, call: _Call, value: Any) -> None:
+        """Learn from the reading of an audience which account it belongs to."""
+        if call.method != "GET" or not isinstance(value, dict) or value.get("id") != call.node:
+            return
+        account = value.get("account_id")
+        if isinstance(account, str) and account.isdecimal():
+            self.remember(call.node, account)
 
     def _is_too_fresh(self, node: str, error: BaseException) -> bool:
         created = self._created.get(node)
@@ -411,7 +456,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         place = Place(
             doing=call.doing,
             write=call.method != "GET",
-            account=call.node[4:] if call.node.startswith("act_") else self._accounts.get(call.node),
+            account=self._account_of(call.node),
             version=call.api_version or self.api_version,
         )
         return Request(method, address, headers, body, token, place)

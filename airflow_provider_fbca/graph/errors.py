@@ -31,6 +31,7 @@ from airflow_provider_fbca.exceptions import (
     GraphTransientError,
 )
 from airflow_provider_fbca.graph.redact import safe_text
+from airflow_provider_fbca.graph.throttle import in_words
 from airflow_provider_fbca.graph.usage import Usage
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ _FLAGGED = (
     "Meta flagged the audience for its name, description or rule (operation_status 471). Appeal in Ads Manager, "
     "or create another audience with neutral wording."
 )
-_WAIT = "Try again later: calls that fail count as well. Fewer, larger requests and a higher access tier help."
+_WAIT = (
+    "The next request may go in {wait}; calls that fail before count as well. Fewer, larger requests and a higher "
+    "access tier help."
+)
 _AGAIN = "Nothing needs to change: try again later."
 _CALLER = "The request itself is wrong; report this with its fbtrace_id."
 _REPLACE_AGAIN = "Wait until operation_status is 200, then run the task once more: it begins another session."
@@ -73,7 +77,8 @@ class Rule:
     :param subcode: Meta's subcode; None for all that have no rule of their own.
     :param error: the exception that it becomes.
     :param meaning: shown where Meta sends no text.
-    :param remedy: what to do next. ``{account}``, ``{account_number}``, ``{version}`` are filled in.
+    :param remedy: what to do next. ``{account}``, ``{account_number}``, ``{version}`` are filled in, and ``{wait}`` for
+        rate limits: how long, and until what time of day.
     :param floor: least seconds to wait, for rate limits.
     :param limited_floor: the same for apps of the limited access tier, where it differs.
     """
@@ -105,7 +110,7 @@ RULES: Final[tuple[Rule, ...]] = (
         None,
         GraphThrottledError,
         "the limit against abuse is reached",
-        "Stop for a long while, then send fewer and larger requests; hammering prolongs the block.",
+        "Stop for a long while, {wait} at least, then send fewer and larger requests: hammering prolongs the block.",
         5 * _MINUTE,
     ),
     Rule(613, 1487742, GraphThrottledError, "too many calls from this ad account", _WAIT, _MINUTE, 5 * _MINUTE),
@@ -364,22 +369,23 @@ def _from_error(error: Mapping[str, Any], status: int, usage: Usage, place: Plac
         "subcode": subcode,
         "fbtrace_id": _trace_id(error.get("fbtrace_id")),
         "http_status": status,
-        "remedy": _remedy(rule, kind, place),
     }
     message = f"Meta refused {place.doing}: {_reason(error, rule)}"
     if issubclass(kind, GraphThrottledError):
-        return kind(message, wait_seconds=usage.wait_seconds(_floor(rule, usage)), **fact)
-    return kind(message, **fact)
+        wait = usage.wait_seconds(_floor(rule, usage))
+        return kind(message, wait_seconds=wait, remedy=_remedy(rule, kind, place, wait), **fact)
+    return kind(message, remedy=_remedy(rule, kind, place), **fact)
 
 
 def _from_status(status: int, usage: Usage, place: Place) -> GraphError:
     """The way to Meta answered, or its front door, but not the Graph API."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait = usage.wait_seconds(_MINUTE)
         return GraphThrottledError(
             f"Meta refused {place.doing}: too many requests",
             http_status=status,
-            remedy=_WAIT,
-            wait_seconds=usage.wait_seconds(_MINUTE),
+            remedy=_WAIT.format(wait=in_words(wait)),
+            wait_seconds=wait,
         )
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return GraphRequestError(
@@ -415,11 +421,16 @@ def _reason(error: Mapping[str, Any], rule: Rule | None) -> str:
     return "; ".join(filter(None, [rule.meaning if rule else "", told])) or "it gave no reason"
 
 
-def _remedy(rule: Rule | None, kind: type[GraphError], place: Place) -> str:
+def _remedy(rule: Rule | None, kind: type[GraphError], place: Place, wait: float = 0.0) -> str:
     if rule is None:
         return _AGAIN if issubclass(kind, GraphRetryableError) else _CALLER
     account = f"act_{place.account}" if place.account else _NO_ACCOUNT
-    return rule.remedy.format(account=account, account_number=place.account or "<account>", version=place.version)
+    return rule.remedy.format(
+        account=account,
+        account_number=place.account or "<account>",
+        version=place.version,
+        wait=in_words(wait),
+    )
 
 
 def _floor(rule: Rule | None, usage: Usage) -> float:

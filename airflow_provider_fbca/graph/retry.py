@@ -46,14 +46,15 @@ class RetryPolicy:
     """How often and how long one call is tried.
 
     After a passing fault the pause doubles from ``first_pause`` to ``longest_pause``, each time cut at random to
-    between its half and its whole, so that parallel tasks do not come back together. After a rate limit the pause is
-    what Meta asked for, and a little more.
+    between its half and its whole, so that parallel tasks do not come back together. After a rate limit there is no
+    pause here: all calls to the ad account wait then, before their next try, in
+    :mod:`airflow_provider_fbca.graph.throttle`.
 
     :param attempts: tries in all.
     :param first_pause: seconds before the second try.
     :param longest_pause: most seconds between two tries after a fault.
-    :param throttle_pause: most seconds that a rate limit may ask for; beyond, the error is raised at once.
-    :param total: most seconds of all pauses of one call together.
+    :param throttle_pause: most seconds to wait at once for a rate limit; beyond, the error is raised.
+    :param total: most seconds of all pauses after faults of one call together.
     :param sleep: what waits in place of :func:`time.sleep`, for tests.
     """
 
@@ -79,32 +80,37 @@ class RetryPolicy:
         :returns: what the call returned.
         :raises BaseException: the last try's error.
         """
+        wait = self.sleeper(sleep)
         return Retrying(
             retry=retry_if_exception(repeatable),
             wait=self._pause,
             stop=self._enough,
-            sleep=self.sleep or sleep or time.sleep,
+            sleep=lambda seconds: wait(seconds) if seconds else None,
             reraise=True,
         )(call)
 
+    def sleeper(self, sleep: Callable[[float], None] | None) -> Callable[[float], None]:
+        """What waits for a call.
+
+        :param sleep: of the call, None where it has none.
+        """
+        return self.sleep or sleep or time.sleep
+
     def _enough(self, state: RetryCallState) -> bool:
-        least = self._least_pause(state)
-        throttled = isinstance(_error_of(state), GraphThrottledError)
+        error = _error_of(state)
         return (
             state.attempt_number >= self.attempts
-            or state.idle_for + least > self.total
-            or (throttled and least > self.throttle_pause)
+            or state.idle_for + self._least_pause(state) > self.total
+            or (isinstance(error, GraphThrottledError) and error.wait_seconds > self.throttle_pause)
         )
 
     def _pause(self, state: RetryCallState) -> float:
-        least = self._least_pause(state)
-        spread = 0.1 if isinstance(_error_of(state), GraphThrottledError) else 1.0
-        return least * (1 + spread * random.random())
+        return self._least_pause(state) * (1 + random.random())
 
     def _least_pause(self, state: RetryCallState) -> float:
         error = _error_of(state)
-        if isinstance(error, GraphThrottledError) and error.wait_seconds is not None:
-            return error.wait_seconds
+        if isinstance(error, GraphThrottledError):
+            return 0.0
         # Meta may take a minute to know a new audience everywhere, far longer than a fault usually lasts.
         first = self.first_pause * (_SLOWER if error is not None and error.code == ALIAS_UNKNOWN else 1)
         return float(min(self.longest_pause, first * 2 ** (state.attempt_number - 1))) / 2

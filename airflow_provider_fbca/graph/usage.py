@@ -12,10 +12,17 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+#: From this percentage of a quota on, requests go no faster than the quota comes back.
+SLOW_PERCENT: Final = 75.0
+#: From this percentage on, requests wait until it has come down, and go one at a time.
+STOP_PERCENT: Final = 90.0
+#: The longest wait that an answer can ask for: no quota takes longer than an hour to come back, and no clock is so odd.
+LONGEST_WAIT: Final = 24 * 3600.0
 
 _BUSINESS_USE_CASE = ("x-business-use-case-usage", "x-business-use-case")
 _AD_ACCOUNT = "x-ad-account-usage"
@@ -23,20 +30,46 @@ _APP = "x-app-usage"
 _AUDIENCES = "custom_audience"
 #: Calls an hour of an app to an ad account's audiences at least, by access tier (each active audience adds 40).
 _LIMITED_QUOTA, _FULL_QUOTA = 5_000, 190_000
+#: Points of an ad account's score, by access tier; a read costs one of them, a write three.
+_LIMITED_SCORE, _FULL_SCORE = 60, 9_000
+#: Both quotas of calls are for a rolling hour; a score decays evenly, from all to nothing in five minutes.
+_HOUR, _SCORE_DECAY = 3600.0, 300.0
 _PERCENTS = ("call_count", "total_cputime", "total_time")
+_FULL = 100.0
+#: What is told as more is taken for this.
+_MOST_PERCENT = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How full one of Meta's quotas is.
+
+    :param name: tells it from the other quotas of the same ad account.
+    :param percent: how much of it is used.
+    :param window: seconds in which all of it comes back.
+    :param least_share: percent of it that a request takes at least, by Meta's documentation; 0 where that is not known.
+    :param comes_back_evenly: whether it is a score that decays; what was used of a rolling hour comes back an hour
+        after its use.
+    """
+
+    name: str
+    percent: float
+    window: float = _HOUR
+    least_share: float = 0.0
+    comes_back_evenly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What one answer says on rate limits.
 
-    :param percent: the fullest of all quotas that were named, 0 where none was.
-    :param regain_seconds: the longest wait that the usage headers ask for, 0 where they ask for none.
+    :param quotas: those that were named.
+    :param regain_seconds: the longest time for which the usage headers say that calls are refused, 0 where none does.
     :param retry_after: seconds of ``Retry-After``, which Meta does not document; None where absent.
     :param limited: whether the app has the limited access tier; None where no header says so.
     """
 
-    percent: float = 0.0
+    quotas: tuple[Quota, ...] = ()
     regain_seconds: float = 0.0
     retry_after: float | None = None
     limited: bool | None = None
@@ -49,25 +82,34 @@ class Usage:
         """
         lower = {name.lower(): value for name, value in headers.items()}
         account, app = _object(lower.get(_AD_ACCOUNT)), _object(lower.get(_APP))
-        cases = list(_audience_cases(_object(next(filter(None, map(lower.get, _BUSINESS_USE_CASE)), None))))
-        percents = [_number(source.get(name)) for source in (app, *cases) for name in _PERCENTS]
-        minutes = [_number(case.get("estimated_time_to_regain_access")) for case in cases]
-        tiers = [source["ads_api_access_tier"] for source in (account, *cases) if "ads_api_access_tier" in source]
+        cases = _audience_cases(_object(next(filter(None, map(lower.get, _BUSINESS_USE_CASE)), None)))
+        sources = (account, *(case for _, case in cases))
+        tiers = [source["ads_api_access_tier"] for source in sources if "ads_api_access_tier" in source]
+        limited = any(_is_limited(tier) for tier in tiers) if tiers else None
         return cls(
-            percent=max([0.0, _number(account.get("acc_id_util_pct")), *percents]),
-            regain_seconds=max([_number(account.get("reset_time_duration")), *(60 * each for each in minutes)]),
+            quotas=(*_hourly(cases, limited), *_score(account, limited), *_of_app(app)),
+            regain_seconds=max([_score_regain(account), *(_regain(case) for _, case in cases)]),
             retry_after=_retry_after(lower.get("retry-after")),
-            limited=any(_is_limited(tier) for tier in tiers) if tiers else None,
+            limited=limited,
         )
+
+    @property
+    def percent(self) -> float:
+        """The fullest of all quotas that were named, 0 where none was."""
+        return max((quota.percent for quota in self.quotas), default=0.0)
 
     def minutes_for(self, requests: int) -> float:
         """Return the least minutes that some requests take under the hourly quota; 0 where it has room for all.
 
+        Room is what is left up to the percentage from which on requests are spaced.
+
         :param requests: to the audiences of one ad account. Where the tier is not known, the smaller one counts.
         """
         quota = _FULL_QUOTA if self.limited is False else _LIMITED_QUOTA
-        left = quota * (1 - min(self.percent, 100.0) / 100)
-        return max(0.0, requests - left) / quota * 60
+        used = max((each.percent for each in self.quotas if not each.comes_back_evenly), default=0.0)
+        room = quota * (SLOW_PERCENT - min(used, SLOW_PERCENT)) / _FULL
+        first_pause = max(0.0, used - STOP_PERCENT) / _FULL
+        return (max(0.0, requests - room) / quota + first_pause) * 60
 
     def wait_seconds(self, floor: float) -> float:
         """Seconds to wait after a refusal.
@@ -80,11 +122,63 @@ class Usage:
         return max(self.regain_seconds, floor)
 
 
-def _audience_cases(usage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _hourly(cases: list[tuple[str, Mapping[str, Any]]], limited: bool | None) -> Iterator[Quota]:
+    """Quotas by business use case: calls, and the time that they take Meta."""
+    share = _FULL / (_FULL_QUOTA if limited is False else _LIMITED_QUOTA)
+    for business, case in cases:
+        for name, percent in _percents(case):
+            yield Quota(
+                f"{case.get('type')} {name} {business}", percent, least_share=share if name == "call_count" else 0.0
+            )
+
+
+def _score(account: Mapping[str, Any], limited: bool | None) -> Iterator[Quota]:
+    percent = _number(account.get("acc_id_util_pct"))
+    if percent is None:
+        return
+    window = min(_number(account.get("reset_time_duration")) or _SCORE_DECAY, LONGEST_WAIT)
+    share = _FULL / (_FULL_SCORE if limited is False else _LIMITED_SCORE)
+    yield Quota(
+        "score",
+        min(percent, _MOST_PERCENT),
+        window=min(window, LONGEST_WAIT),
+        least_share=share,
+        comes_back_evenly=True,
+    )
+
+
+def _of_app(app: Mapping[str, Any]) -> Iterator[Quota]:
+    yield from (Quota(f"app {name}", percent) for name, percent in _percents(app))
+
+
+def _percents(source: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name in _PERCENTS:
+        percent = _number(source.get(name))
+        if percent is not None:
+            yield name, min(percent, _MOST_PERCENT)
+
+
+def _regain(case: Mapping[str, Any]) -> float:
+    minutes = _number(case.get("estimated_time_to_regain_access")) or 0.0
+    return min(60 * minutes, LONGEST_WAIT)
+
+
+def _score_regain(account: Mapping[str, Any]) -> float:
+    """The score's time to reset is on every answer; only where the score is full does it ask to wait."""
+    is_full = (_number(account.get("acc_id_util_pct")) or 0.0) >= _FULL
+    return min((_number(account.get("reset_time_duration")) or 0.0) if is_full else 0.0, LONGEST_WAIT)
+
+
+def _audience_cases(usage: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Entries on custom audiences, of every business object; all entries where none is on audiences."""
-    entries = [entry for listed in usage.values() if isinstance(listed, list) for entry in listed]
-    known = [entry for entry in entries if isinstance(entry, dict)]
-    yield from [entry for entry in known if entry.get("type") == _AUDIENCES] or known
+    known: list[tuple[str, Mapping[str, Any]]] = [
+        (business, entry)
+        for business, listed in usage.items()
+        if isinstance(listed, list)
+        for entry in listed
+        if isinstance(entry, dict)
+    ]
+    return [(business, entry) for business, entry in known if entry.get("type") == _AUDIENCES] or known
 
 
 def _is_limited(tier: object) -> bool:
@@ -100,12 +194,13 @@ def _object(text: str | None) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: object) -> float:
+def _number(value: object) -> float | None:
+    """A number from 0 on; None for all else."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return 0.0
-    return number if math.isfinite(number) and number > 0 else 0.0
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -113,11 +208,11 @@ def _retry_after(value: str | None) -> float | None:
     if not value:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        return min(float(value), LONGEST_WAIT)
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), LONGEST_WAIT)

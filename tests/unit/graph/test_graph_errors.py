@@ -219,7 +219,10 @@ def test_usage_reads_all_headers_in_any_case() -> None:
             "X-AD-ACCOUNT-USAGE": '{"acc_id_util_pct": 9.67, "reset_time_duration": 100}',
         }
     )
-    assert (read.percent, read.regain_seconds, read.retry_after, read.limited) == (71, 100, None, None)
+    assert (read.percent, read.regain_seconds, read.retry_after, read.limited) == (71, 0, None, None)
+    # Its time to reset is on every answer, and asks to wait only where the score is full.
+    full = Usage.from_headers({"X-Ad-Account-Usage": '{"acc_id_util_pct": 100, "reset_time_duration": 100}'})
+    assert full.regain_seconds == 100
 
 
 @pytest.mark.parametrize(

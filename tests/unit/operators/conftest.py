@@ -14,6 +14,7 @@ from airflow.sdk import ObjectStoragePath
 from operator_tools import KILLS, OPERATORS, FakeTaskInstance
 
 from airflow_provider_fbca.compat import AirflowFailException
+from airflow_provider_fbca.graph.throttle import forget_budgets
 from airflow_provider_fbca.ledger import AudienceLedger
 from airflow_provider_fbca.ledger.lease import boot_clock
 from airflow_provider_fbca.sandbox import serve
@@ -124,6 +125,8 @@ def run(
         operator = OPERATORS[kind](task_id="send", **options)
         before = set(scratch.rglob("task-*"))
         context = {"ti": FakeTaskInstance(xcom)}
+        # Each would be a process of its own, which knows of no limit that another has met.
+        forget_budgets()
         try:
             if after is None:
                 return operator.execute(context)
