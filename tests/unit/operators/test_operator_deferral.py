@@ -124,9 +124,9 @@ def test_l9_a_request_without_an_answer_has_landed_or_never_will_when_the_task_g
     run, put_off, limit, sandbox, no_waits, monkeypatch, ledger_folder
 ):
     connection = json.loads(sandbox.connection_json)
-    connection["extra"]["timeout"] = 100
+    connection["extra"]["timeout"] = 400
     monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", json.dumps(connection))
-    monkeypatch.setenv("AIRFLOW__FBCA__LEASE_SECONDS", "600")
+    monkeypatch.setenv("AIRFLOW__FBCA__LEASE_SECONDS", "1000")
     sandbox.fault("drop", operation="add_users", when="after")
     limit(2)
     began = datetime.now(UTC)
@@ -134,8 +134,8 @@ def test_l9_a_request_without_an_answer_has_landed_or_never_will_when_the_task_g
     [lease] = [json.loads(path.read_text()) for path in ledger_folder.rglob("*.lease.json")]
     assert (lease["state"], lease["key"]) == ("kept", deferred.kwargs["handover"]["lease"])
     # The longest flight of a request is its timeout and as long as a connection may take.
-    assert lease["seconds"] == 600 + 130
-    assert deferred.trigger.moment >= began + timedelta(seconds=130)
+    assert lease["seconds"] == 1000 + 430
+    assert deferred.trigger.moment >= began + timedelta(seconds=430)
 
 
 def test_a_replace_waits_in_its_worker_since_it_is_never_resumed(run, limit, sandbox, no_waits, members, monkeypatch):
