@@ -167,6 +167,10 @@ class Airflow:
         self.call("POST", f"/dags/{dag_id}/dagRuns/{run_id}/clear", json={"dry_run": False})
         return self.wait_for_run(dag_id, run_id)
 
+    def task_state(self, dag_id: str, run_id: str, task_id: str) -> str | None:
+        """Return the state of a task; None before it has one."""
+        return self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["state"]
+
     def tries(self, dag_id: str, run_id: str, task_id: str) -> int:
         """Return how many tries a task has had."""
         return int(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["try_number"])

@@ -177,6 +177,7 @@ def staged(
             "AIRFLOW__CORE__PARALLELISM": str(parallel),
             "AIRFLOW__FBCA__LEDGER_URI": f"file://{folder}/ledger",
             "AIRFLOW__FBCA__LEASE_SECONDS": str(lease_seconds),
+            "AIRFLOW__FBCA__DEFER_AFTER_SECONDS": "3",
             "AIRFLOW_CONN_FBCA_DEFAULT": _quick_connection(sandbox),
             "AIRFLOW_CONN_WAREHOUSE": cases[EXAMPLE].connection,
             "AIRFLOW_VAR_FBCA_AUDIENCE_ID": cases[EXAMPLE].audience_id,

@@ -25,6 +25,8 @@ KINDS = {
     "backfilled": Kind(schedule='"@yearly"'),
     "killed_then_retried": Kind(options={"retries": 1}),
     "killed_for_good": Kind(),
+    "put_off": Kind(options={"deferrable": True}),
+    "cleared_while_put_off": Kind(options={"deferrable": True}),
     "left_behind": Kind(),
 }
 
@@ -147,6 +149,38 @@ def test_l7_run_after_one_that_died_for_good(stage: Stage) -> None:
     stage.assert_refreshes(case)
 
 
+def test_a_long_wait_for_a_rate_limit_holds_no_worker_and_nothing_is_sent_twice(stage: Stage) -> None:
+    case = stage.cases["put_off"]
+    case.fill(*(person(600 + offset) for offset in range(7)))
+    stage.assert_refreshes(case)
+
+    case.fill(*(person(604 + offset) for offset in range(13)))
+    known = len(stage.sandbox.requests())
+    run_id = _put_off(stage, case)
+    assert stage.airflow.wait_for_run(case.dag_id, run_id) == "success", stage.airflow.last_words()
+    assert stage.airflow.tries(case.dag_id, run_id, "refresh") == 1
+    stage.assert_settled(case, run_id)
+    manifest = stage.airflow.xcom(case.dag_id, run_id, "refresh")
+    calls = [each for each in stage.sandbox.requests()[known:] if case.audience_id in each["path"]]
+    assert sum(each["rows"] or 0 for each in calls if each["applied"]) == manifest["added"] + manifest["removed"]
+    assert not any(each["too_early"] for each in calls)
+
+
+def test_l10_a_task_cleared_while_it_is_put_off_goes_on_and_forgets_nobody(stage: Stage) -> None:
+    case = stage.cases["cleared_while_put_off"]
+    case.fill(*(person(700 + offset) for offset in range(7)))
+    stage.assert_refreshes(case)
+
+    case.fill(*(person(704 + offset) for offset in range(13)))
+    run_id = _put_off(stage, case)
+    assert len(stage.outstanding(case)) == 2
+    assert stage.airflow.clear(case.dag_id, run_id) == "success", stage.airflow.last_words()
+    stage.assert_settled(case, run_id)
+
+    case.fill(*(person(702 + offset) for offset in range(9)))
+    stage.assert_refreshes(case)
+
+
 def test_nothing_secret_or_personal_is_left_behind(stage: Stage) -> None:
     """Runs last, since it stops Airflow: its home, its database, the ledger and the temporary folder are searched."""
     case = stage.cases["left_behind"]
@@ -187,4 +221,15 @@ def _kill_once_somebody_is_in(stage: Stage, case: Case) -> str:
     assert set(stage.held(case)) & set(hashed_rows(case.people))
     case.deaths.plan()
     case.deaths.kill()
+    return run_id
+
+
+def _put_off(stage: Stage, case: Case) -> str:
+    """Start a run, wait until a rate limit at its third request has put its task off, and return the run's id."""
+    path = f"/{case.audience_id}/users"
+    stage.sandbox.fault("graph", path=path, nth=3, code=80003, status=400, is_transient=False, retry_after=8)
+    run_id = stage.airflow.trigger(case.dag_id)
+    stage.airflow.wait_for(
+        lambda: stage.airflow.task_state(case.dag_id, run_id, "refresh") == "deferred", "the task to be put off"
+    )
     return run_id
