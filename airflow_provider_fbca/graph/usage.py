@@ -182,8 +182,8 @@ def _audience_cases(usage: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
 
 
 def _is_limited(tier: object) -> bool:
-    # "Development" and "Standard" were the names of the limited tier before "Limited".
-    return isinstance(tier, str) and tier.lower().startswith(("limited", "development", "standard"))
+    # The headers say "development_access" where the documentation says "Limited", and "standard_access" for "Full".
+    return isinstance(tier, str) and tier.lower().startswith(("limited", "development"))
 
 
 def _object(text: str | None) -> Mapping[str, Any]:

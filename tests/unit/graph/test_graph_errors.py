@@ -212,6 +212,15 @@ def test_the_access_tier_decides_on_the_ad_account_limit() -> None:
     assert made(17, 2446079).wait_seconds == 60  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("tier", "limited"),
+    [("development_access", True), ("standard_access", False), ("limited_access", True), ("full_access", False)],
+)
+def test_the_access_tier_by_its_name_in_the_headers(tier: str, limited: bool) -> None:
+    """Meta's table of quotas: development access has the limited tier, standard access the full one."""
+    assert Usage.from_headers({"X-Ad-Account-Usage": json.dumps({"ads_api_access_tier": tier})}).limited is limited
+
+
 def test_usage_reads_all_headers_in_any_case() -> None:
     read = Usage.from_headers(
         {
