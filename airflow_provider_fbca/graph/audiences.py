@@ -318,7 +318,7 @@ def operation_code(audience: Mapping[str, Any], field: str = "operation_status")
     code = status.get("code", status.get("status"))
     try:
         return int(code)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

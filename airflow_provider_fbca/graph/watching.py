@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_fbca.exceptions import GraphFlaggedError, GraphRetryableError
 from airflow_provider_fbca.graph.audiences import Audiences, operation_code
+from airflow_provider_fbca.graph.readiness import LONGEST_STALE_FAILURE, Standing, content_changed_at, standing_of
 from airflow_provider_fbca.graph.sessions import SESSION_SECONDS
 
 if TYPE_CHECKING:
@@ -27,18 +28,9 @@ REPLACE_MARGIN_SECONDS: Final = 30 * 60.0
 #: Seconds after the beginning of a session by which Meta has closed and applied it, whatever was sent or lost.
 REPLACE_SECONDS: Final = SESSION_SECONDS + REPLACE_MARGIN_SECONDS
 
-_WORKING = 414
-_FAILED = 415
-#: Codes of an audience that Meta is not changing: normal, or with a remark (low match rate, unused for long).
-_AT_REST = frozenset({100, 200, 400, 411, 412, 450})
-#: Codes of an audience that takes no people until a person has cleared that.
-_BLOCKED = frozenset({470, 471, 500})
-
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 60.0
 _MINUTE = 60.0
-#: Seconds for which a failure may be one of an earlier replace, where no session tells.
-_LONGEST_STALE_FAILURE = 300.0
 _FIELDS = ("operation_status", "time_content_updated")
 
 
@@ -68,23 +60,23 @@ class _Signs:
     failed_since: float | None = None
     baseline: int | None = None
 
-    def take(self, code: int | None, content: int, passed: float) -> bool:
+    def take(self, standing: Standing, content: int, passed: float) -> bool:
         """Take in a reading.
 
-        :param code: of the audience's status.
+        :param standing: of the audience, by its status.
         :param content: when its people changed last, 0 where that is not known.
         :param passed: seconds since the beginning.
         :returns: whether the status is surely about what has come of the replace, and not from before it.
         """
         if self.baseline is None:
             self.baseline = content
-        self.seen_working = self.seen_working or code == _WORKING
-        if code != _FAILED:
+        self.seen_working = self.seen_working or standing is Standing.REPLACING
+        if standing is not Standing.REPLACE_FAILED:
             self.failed_since = None
         elif self.failed_since is None:
             self.failed_since = passed
         failed_for = 0.0 if self.failed_since is None else passed - self.failed_since
-        return self.seen_working or content > self.baseline or failed_for >= _LONGEST_STALE_FAILURE
+        return self.seen_working or content > self.baseline or failed_for >= LONGEST_STALE_FAILURE
 
 
 @dataclass(slots=True)
@@ -130,17 +122,18 @@ class ReplaceWatch:
             log.warning("The audience could not be read: %s", error)
             return ReplaceEnd.WORKING
         code = operation_code(audience)
-        if code in _BLOCKED:
+        standing = standing_of(code)
+        if standing is Standing.BLOCKED:
             raise GraphFlaggedError(
                 f"The audience cannot be replaced: its operation_status is {code}.",
                 remedy="Look at the audience and at its ad account in Ads Manager.",
             )
-        is_sure = self._signs.take(code, _instant(audience.get("time_content_updated")), passed)
-        if code != _FAILED and code not in _AT_REST:
+        is_sure = self._signs.take(standing, content_changed_at(audience), passed)
+        if standing not in {Standing.REPLACE_FAILED, Standing.AT_REST}:
             return ReplaceEnd.WORKING
         if not (is_sure or self._are_finished(audiences)):
             return ReplaceEnd.UNKNOWN
-        return ReplaceEnd.FAILED if code == _FAILED else ReplaceEnd.DONE
+        return ReplaceEnd.FAILED if standing is Standing.REPLACE_FAILED else ReplaceEnd.DONE
 
     def _are_finished(self, audiences: Audiences) -> bool:
         try:
@@ -157,11 +150,3 @@ class ReplaceWatch:
 def _is_finished(session: Mapping[str, Any]) -> bool:
     """Tell whether a session reads as finished. Meta documents that both are text, but not what they say."""
     return str(session.get("progress")) == "100" and str(session.get("stage")).lower() == "finished"
-
-
-def _instant(value: object) -> int:
-    """Seconds since 1970, which come as a number or as text; 0 where Meta gave none."""
-    try:
-        return int(str(value))
-    except ValueError:
-        return 0
