@@ -31,6 +31,18 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_fbca.operators.custom_audience"],
             }
         ],
+        "sensors": [
+            {
+                "integration-name": "Facebook Custom Audiences",
+                "python-modules": ["airflow_provider_fbca.sensors.custom_audience"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Facebook Custom Audiences",
+                "python-modules": ["airflow_provider_fbca.triggers.custom_audience"],
+            }
+        ],
         "hooks": [
             {
                 "integration-name": "Facebook Custom Audiences",

@@ -17,13 +17,16 @@ from airflow_provider_fbca.exceptions import (
     FbcaError,
     GraphNotFoundError,
     GraphRequestError,
+    GraphRetryableError,
     GraphTermsError,
+    GraphThrottledError,
 )
 from airflow_provider_fbca.get_provider_info import ui_field_behaviour
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.audiences import Audiences, operation_code
 from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT
 from airflow_provider_fbca.graph.ids import account_number, audience_number
+from airflow_provider_fbca.graph.readiness import Finding, Wanted, read_status
 from airflow_provider_fbca.graph.upload import MAX_SESSION_ID, UserUploader
 from airflow_provider_fbca.hooks.credentials import (
     DEFAULT_CONN_ID,
@@ -269,13 +272,7 @@ class FacebookCustomAudienceHook(BaseHook):
         :raises GraphTermsError: where the Custom Audience terms are not accepted.
         """
         found = self.get_audience(audience_id)
-        owner = account_number(str(found["account_id"]))
-        if self._account_or_none not in {None, owner}:
-            raise ConnectionFieldsError(
-                f"Audience {audience_id} belongs to ad account {owner}, and the task is for {self._account_or_none}.",
-                fields=("ad_account_id",),
-                remedy="Correct audience_id, or ad_account_id of the task or its connection.",
-            )
+        owner = self._owner_of(audience_id, found)
         if found.get("subtype", "CUSTOM") != "CUSTOM":
             raise GraphRequestError(
                 f"Audience {audience_id} is of subtype {found['subtype']} and takes no customer list.",
@@ -291,6 +288,24 @@ class FacebookCustomAudienceHook(BaseHook):
             retention_days=int(found.get("retention_days") or 0) or None,
             never_filled=operation_code(found) == _NOTHING_UPLOADED and not found.get("time_content_updated"),
         )
+
+    def look_at(self, audience_id: str, wanted: Wanted) -> Finding:
+        """Look once whether an audience is ready, by one small request that is not repeated.
+
+        :param audience_id: digits.
+        :param wanted: what must be so.
+        :returns: what is still to be waited for. A rate limit, or a fault that passes, is such a thing too.
+        :raises ConnectionFieldsError: where the audience belongs to another ad account than the connection's.
+        :raises GraphFlaggedError: where a person must clear something first.
+        :raises GraphError: where waiting does not help.
+        """
+        try:
+            found = read_status(self.get_conn(), audience_id)
+        except GraphRetryableError as error:
+            pause = error.wait_seconds if isinstance(error, GraphThrottledError) else None
+            return Finding(f"it could not be read. {error}", pause=pause or 0.0)
+        self._owner_of(audience_id, found)
+        return wanted.judge(audience_id, found)
 
     def update_audience(self, audience_id: str, **values: Any) -> None:
         """Change fields of an audience (``name``, ``description``, ``retention_days``), not its people."""
@@ -436,6 +451,17 @@ class FacebookCustomAudienceHook(BaseHook):
     @property
     def _account_or_none(self) -> str | None:
         return account_number(self._ad_account_id) if self._ad_account_id else self.credentials.ad_account_id
+
+    def _owner_of(self, audience_id: str, found: Mapping[str, Any]) -> str:
+        """Return the ad account of an audience as it was read, which must be the one that the hook is for."""
+        owner = account_number(str(found.get("account_id")))
+        if self._account_or_none not in {None, owner}:
+            raise ConnectionFieldsError(
+                f"Audience {audience_id} belongs to ad account {owner}, and the task is for {self._account_or_none}.",
+                fields=("ad_account_id",),
+                remedy="Correct audience_id, or ad_account_id of the task or its connection.",
+            )
+        return owner
 
     def _read_credentials(self) -> Credentials:
         try:

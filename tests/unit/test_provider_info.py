@@ -65,7 +65,12 @@ def test_every_name_in_the_provider_info_can_be_imported() -> None:
     from airflow.providers_manager import import_string
 
     info = get_provider_info()
-    modules = [name for kind in ("operators", "hooks") for each in info[kind] for name in each["python-modules"]]
+    modules = [
+        name
+        for kind in ("operators", "sensors", "triggers", "hooks")
+        for each in info[kind]
+        for name in each["python-modules"]
+    ]
     objects = [each["hook-class-name"] for each in info["connection-types"]] + info["extra-links"] + info["cli"]
     assert all(__import__(name) for name in modules)
     assert all(import_string(name) for name in objects)
@@ -133,7 +138,9 @@ def test_discovery_imports_nothing_heavy(python: Any) -> None:
     assert not {"airflow", *HEAVY} & set(loaded)
 
 
-@pytest.mark.parametrize("module", ["operators.custom_audience", "links.ads_manager", "cli.airflow_command"])
+@pytest.mark.parametrize(
+    "module", ["operators.custom_audience", "sensors.custom_audience", "links.ads_manager", "cli.airflow_command"]
+)
 def test_dag_parsing_imports_nothing_heavy(python: Any, module: str) -> None:
     loaded = python(
         "import json, sys\n"

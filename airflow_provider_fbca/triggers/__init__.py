@@ -1,0 +1,1 @@
+"""Triggers: waiting for Meta without a worker."""
