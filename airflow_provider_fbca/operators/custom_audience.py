@@ -185,6 +185,10 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         any.
     :param allow_empty: let a source without a row empty the audience; off by default, whatever ``min_rows`` is. Rows
         that all turn out unusable never do.
+    :param wait_until_ready: once all is sent and the lease is given back, wait until Meta shows the audience as ready
+        (``operation_status`` and ``delivery_status``), for 25 hours at most and in the triggerer where the task is
+        ``deferrable``; off by default. It does not tell whether this very change has landed: that is what
+        ``FacebookCustomAudienceSensor(updated_after=...)`` is for.
     :returns: the manifest, as XCom ``return_value`` and under ``fbca_upload:<audience_id>``.
 
     .. seealso:: https://developers.facebook.com/docs/marketing-api/reference/custom-audience/users
@@ -201,6 +205,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         max_removals: int | None = None,
         max_removal_ratio: float | None = None,
         allow_empty: bool = False,
+        wait_until_ready: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -210,6 +215,7 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         self.max_removals = max_removals
         self.max_removal_ratio = max_removal_ratio
         self.allow_empty = allow_empty
+        self.wait_until_ready = wait_until_ready
 
     @property
     def guards(self) -> Guards:
@@ -242,8 +248,31 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         self.check_options()
         with self.audience_run(context) as run:
             run.check_ledger(clears_all=self.strategy == "replace")
-            return run.carry_out(
+            manifest = run.carry_out(
                 lambda users: run.plan_refresh(users, strategy=self.strategy, resend_all_days=self.resend_all_days),
                 kind="refresh",
                 strategy=self.strategy,
             )
+        if self.wait_until_ready:
+            from airflow_provider_fbca.operators.waiting import wait_for_meta  # noqa: PLC0415 - heavy
+
+            wait_for_meta(self, manifest, check_stop=run.check_stop)
+        return manifest
+
+    @fails_fast
+    def finish(
+        self,
+        context: Context,  # noqa: ARG002 - Airflow's signature
+        event: Mapping[str, Any],
+        manifest: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Take in what the trigger has found on whether the audience is ready.
+
+        :param context: of the task.
+        :param event: of the trigger.
+        :param manifest: of what was sent before.
+        """
+        from airflow_provider_fbca.triggers.custom_audience import refuse_failure  # noqa: PLC0415 - heavy
+
+        refuse_failure(event)
+        return manifest

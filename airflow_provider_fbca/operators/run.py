@@ -128,6 +128,14 @@ class AudienceRun:
         if self._source is not None:
             self._source.cancel()
 
+    def check_stop(self) -> None:
+        """Refuse to go on once the task was told to stop.
+
+        :raises StoppedError: it was.
+        """
+        if self._stopped.is_set():
+            raise StoppedError("The task was told to stop.", remedy="Run it again: the ledger knows what was sent.")
+
     def check_ledger(self, *, clears_all: bool) -> None:
         """Find out, before any query runs, whether the ledger is whole and knows all who may be in the audience.
 
@@ -331,8 +339,7 @@ class AudienceRun:
 
     def _go_on(self) -> None:
         """Refuse to, once the task was told to stop, or where another task may be writing."""
-        if self._stopped.is_set():
-            raise StoppedError("The task was told to stop.", remedy="Run it again: the ledger knows what was sent.")
+        self.check_stop()
         if self._lease:
             self._lease.check()
 
