@@ -29,6 +29,7 @@ DAG_IDS = {
     "daily_refresh": "fbca_daily_refresh",
     "many_audiences": "fbca_many_audiences",
     "users_from_python": "fbca_users_from_python",
+    "wait_for_meta": "fbca_wait_for_meta",
 }
 
 
@@ -153,3 +154,11 @@ def test_users_from_python_uploads_what_the_callable_returns(sandbox: Sandbox, a
         for number in range(1, 51)
     ]
     assert held_rows(sandbox.members(audience_id)) == sorted(expected)
+
+
+@pytest.mark.usefixtures("metadata")
+def test_wait_for_meta_goes_on_once_meta_is_done(sandbox: Sandbox, fill: Any, audience_id: str) -> None:
+    for numbers in (range(120), range(10, 130), range(10, 130)):
+        people = fill("active_customers", *map(person, numbers))
+        run("wait_for_meta")
+        assert held_rows(sandbox.members(audience_id)) == hashed_rows(people)
