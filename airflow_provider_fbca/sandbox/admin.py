@@ -167,8 +167,10 @@ async def put_token(world: AnyWorld, form: TokenForm) -> dict[str, Any]:
     accounts = tuple(account.removeprefix("act_") for account in form.accounts)
     if unknown := set(accounts) - world.accounts.keys():
         raise HTTPException(422, f"There is no ad account {', '.join(sorted(unknown))}.")
-    expires_at = None if form.expires_in is None else world.clock.now() + form.expires_in
-    world.tokens[form.token] = Token(accounts, tuple(form.scopes), expires_at)
+    now = world.clock.now()
+    expires_at = None if form.expires_in is None else now + form.expires_in
+    data_end = None if form.data_access_expires_in is None else now + form.data_access_expires_in
+    world.tokens[form.token] = Token(accounts, tuple(form.scopes), expires_at, data_access_expires_at=data_end)
     return {"accounts": accounts, "scopes": form.scopes, "expires_at": expires_at}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
-from airflow_provider_fbca.sandbox import admin, gateway, page
+from airflow_provider_fbca.sandbox import admin, gateway, oauth, page
 from airflow_provider_fbca.sandbox.clock import Clock
 from airflow_provider_fbca.sandbox.settings import Settings
 from airflow_provider_fbca.sandbox.world import World
@@ -25,6 +25,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     )
     app.state.world = world
     app.include_router(admin.router)
+    app.include_router(oauth.router)
 
     @app.get("/", include_in_schema=False)
     async def front_page() -> HTMLResponse:

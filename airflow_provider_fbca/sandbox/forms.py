@@ -73,6 +73,7 @@ class TokenForm(_Form):
     accounts: list[str]
     scopes: list[str] = list(ALL_SCOPES)
     expires_in: float | None = Field(None, description="Seconds until it ends, negative for an ended one.")
+    data_access_expires_in: float | None = Field(None, description="Seconds until the leave to a person's data ends.")
 
 
 class SettingsForm(_Form):

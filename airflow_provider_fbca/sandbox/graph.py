@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_fbca.sandbox import errors, nodes, uploads
+from airflow_provider_fbca.sandbox import errors, nodes, oauth, uploads
 from airflow_provider_fbca.sandbox.auth import authenticate, find_token, require_scope
 from airflow_provider_fbca.sandbox.paging import page_of
 
@@ -110,7 +110,7 @@ def answer(world: World, call: Call, request: Request, params: Params, entry: Lo
     if not call.version or call.version in world.settings.ended_versions:
         raise errors.ended_version(call.version)
     if call.operation in _NO_TOKEN_NEEDED:
-        return nodes.exchange_token(world, params)
+        return oauth.access_token(world, params)
     token = authenticate(world, access_token, params)
     if not call.operation:
         raise errors.unknown_path(request.method, request.url.path)

@@ -7,18 +7,16 @@ guide and the debug_token reference.
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.sandbox import errors
 from airflow_provider_fbca.sandbox.audience import EMPTY, FLAGGED, NORMAL, Audience
-from airflow_provider_fbca.sandbox.auth import app_token
-from airflow_provider_fbca.sandbox.settings import Account, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from airflow_provider_fbca.sandbox.params import Params
+    from airflow_provider_fbca.sandbox.settings import Account, Token
     from airflow_provider_fbca.sandbox.world import World
 
 _MOST_CUSTOM_AUDIENCES = 500
@@ -26,7 +24,6 @@ _MOST_RETENTION_DAYS = 180
 _FEWEST_SEED_PEOPLE = 100
 _FILE_SOURCES = ("USER_PROVIDED_ONLY", "PARTNER_PROVIDED_ONLY", "BOTH_USER_AND_PARTNER_PROVIDED")
 _PERMISSIONS = ("targeting", "targeting_and_insights")
-_LONG_LIVED_SECONDS = 60 * 24 * 3600
 _COARSE = 100
 _TOO_SMALL, _UNUSABLE = 300, 400
 _DELIVERY = {NORMAL: "Ready for use", _TOO_SMALL: "Too small to be used"}
@@ -203,7 +200,7 @@ def debug_token(world: World, params: Params) -> dict[str, Any]:
         "application": "Sandbox app",
         "is_valid": is_valid,
         "expires_at": int(token.expires_at or 0),
-        "data_access_expires_at": 0,
+        "data_access_expires_at": int(token.data_access_expires_at or 0),
         "scopes": list(token.scopes),
         "granular_scopes": [{"scope": scope} for scope in token.scopes],
         "user_id": token.user_id,
@@ -211,26 +208,6 @@ def debug_token(world: World, params: Params) -> dict[str, Any]:
     if not is_valid:
         data["error"] = {"code": 190, "subcode": 463, "message": "The session has expired"}
     return {"data": data}
-
-
-def exchange_token(world: World, params: Params) -> dict[str, Any]:
-    """Give a long-lived token for a valid one, or the app's own: ``/oauth/access_token``."""
-    settings = world.settings
-    if (params.text("client_id"), params.text("client_secret")) != (settings.app_id, settings.app_secret):
-        raise errors.GraphError(101, "Error validating application or client secret")
-    if params.text("grant_type") == "client_credentials":
-        return {"access_token": app_token(world), "token_type": "bearer"}
-    if params.text("grant_type") != "fb_exchange_token":
-        raise errors.invalid_parameter("grant_type must be fb_exchange_token or client_credentials")
-    old = world.tokens.get(params.text("fb_exchange_token"))
-    if old is None:
-        raise errors.token_unknown()
-    now = world.clock.now()
-    if old.expires_at is not None and old.expires_at <= now:
-        raise errors.token_expired()
-    access_token = f"{params.text('fb_exchange_token')}-{secrets.token_hex(8)}"
-    world.tokens[access_token] = Token(old.accounts, old.scopes, now + _LONG_LIVED_SECONDS, old.user_id)
-    return {"access_token": access_token, "token_type": "bearer", "expires_in": _LONG_LIVED_SECONDS}
 
 
 def _create_lookalike(world: World, token: Token, account: Account, params: Params) -> dict[str, Any]:

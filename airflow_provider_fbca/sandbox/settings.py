@@ -60,12 +60,14 @@ class Token:
     :param scopes: its permissions.
     :param expires_at: when it ends on the sandbox's clock, in seconds since 1970; None is never.
     :param user_id: whom ``/me`` names.
+    :param data_access_expires_at: when the app may see the person's data no more, for ``debug_token``; None is never.
     """
 
     accounts: tuple[str, ...]
     scopes: tuple[str, ...] = ALL_SCOPES
     expires_at: float | None = None
     user_id: str = "300000000000001"
+    data_access_expires_at: float | None = None
 
 
 def _demo_accounts() -> tuple[Account, ...]:

@@ -162,7 +162,8 @@ class Sandbox:
 
         :param token: the token.
         :param accounts: the ad accounts that it sees.
-        :param options: ``scopes``, and ``expires_in`` seconds, negative for a token that has ended.
+        :param options: ``scopes``, and ``expires_in`` and ``data_access_expires_in`` seconds, negative for what has
+            ended.
         """
         self._ask("POST", "/tokens", token=token, accounts=list(accounts), **options)
 

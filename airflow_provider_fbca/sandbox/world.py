@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_fbca.sandbox.clock import Clock
+    from airflow_provider_fbca.sandbox.oauth import LoginCode
     from airflow_provider_fbca.sandbox.sessions import Session
     from airflow_provider_fbca.sandbox.settings import Settings, Token
 
@@ -45,6 +46,7 @@ class World:
         self._draw_afresh()
         self.accounts = {account.account_id: account for account in self.settings.accounts}
         self.tokens: dict[str, Token] = dict(self.settings.tokens)
+        self.login_codes: dict[str, LoginCode] = {}
         self.sessions: dict[tuple[str, int], Session] = {}
         self.aliases = Aliases()
         self.faults = FaultQueue()

@@ -216,24 +216,6 @@ def test_debug_token(graph: Graph) -> None:
     assert graph.error("GET", "debug_token") == (100, None)
 
 
-def test_exchange_token(graph: Graph) -> None:
-    sandbox = graph.sandbox
-    app = {"client_id": sandbox.app_id, "client_secret": sandbox.app_secret}
-    exchange = app | {"grant_type": "fb_exchange_token", "fb_exchange_token": sandbox.token}
-    for method in ("GET", "POST"):
-        given = graph.ok(method, "oauth/access_token", headers={}, params=exchange)
-        assert given["expires_in"] == 60 * 24 * 3600
-        headers = {"Authorization": f"Bearer {given['access_token']}"}
-        graph.ok("GET", "me", headers=headers)
-    sandbox.advance(60 * 24 * 3600)
-    assert graph.error("GET", "me", headers=headers) == (190, 463)
-    ended = exchange | {"fb_exchange_token": given["access_token"]}
-    assert graph.error("GET", "oauth/access_token", params=ended) == (190, 463)
-    assert graph.error("GET", "oauth/access_token", params=exchange | {"client_secret": "x"}) == (101, None)
-    app_token = graph.ok("GET", "oauth/access_token", params=app | {"grant_type": "client_credentials"})["access_token"]
-    assert app_token == f"{sandbox.app_id}|{sandbox.app_secret}"
-
-
 def test_sharing(graph: Graph, audience: str) -> None:
     other = "100000000000002"
     graph.sandbox.put_token("other", [other])
