@@ -262,7 +262,8 @@ class Audiences:
 
         The app asks where its id and secret are known, else the token asks about itself.
 
-        :returns: ``is_valid``, ``expires_at`` (0 for never), ``scopes``, ``app_id`` and so on; never the token.
+        :returns: ``is_valid``, ``expires_at`` (0 for never), ``scopes``, ``app_id`` and so on, and of an ``error`` its
+            ``code`` and ``subcode``; never the token, and no text of Meta's that could quote it.
         :raises GraphError: Meta refused.
 
         .. seealso:: https://developers.facebook.com/docs/graph-api/reference/debug_token
@@ -272,7 +273,11 @@ class Audiences:
         data = answer.get("data")
         if not isinstance(data, Mapping):
             raise GraphRequestError("Meta described the token in a form that is not known.")
-        return {name: data[name] for name in _TOKEN_FIELDS if name in data}
+        described = {name: data[name] for name in _TOKEN_FIELDS if name in data}
+        error = data.get("error")
+        numbers = {name: error.get(name) for name in ("code", "subcode")} if isinstance(error, Mapping) else {}
+        known = {name: number for name, number in numbers.items() if isinstance(number, int)}
+        return {**described, "error": known} if known else described
 
     def _pages(self, path: Sequence[str], params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """All entries of an edge. A page may be empty and not the last: what counts is ``paging.next``."""

@@ -8,11 +8,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_fbca.compat import AirflowNotFoundException
 from airflow_provider_fbca.exceptions import ConnectionFieldsError
 from airflow_provider_fbca.graph.ids import account_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow.sdk import Connection
 
@@ -60,6 +61,66 @@ class Credentials:
     def secrets(self) -> tuple[str, ...]:
         """The values that must not be seen in a log."""
         return tuple(secret for secret in (self.access_token, self.app_secret) if secret)
+
+
+def find(conn_id: str, get_connection: Callable[[str], Connection]) -> Credentials:
+    """Read a connection, or for the default one that does not exist the environment.
+
+    :param conn_id: of the connection.
+    :param get_connection: Airflow's own.
+    :raises ConnectionFieldsError: where there is neither, or fields of it are missing or malformed.
+    """
+    may_be_environment = conn_id == DEFAULT_CONN_ID
+    try:
+        return from_connection(get_connection(conn_id))
+    except AirflowNotFoundException:
+        found = from_environment() if may_be_environment else None
+    if found is not None:
+        return found
+    variables = f", or {', '.join(ENVIRONMENT.values())}" if may_be_environment else ""
+    raise ConnectionFieldsError(
+        f"There is no connection '{conn_id}' to Meta.",
+        fields=("access_token",),
+        remedy="Add one of type 'Facebook Custom Audiences' in Admin > Connections with the access token as password, "
+        f"or set AIRFLOW_CONN_{conn_id.upper()}{variables}.",
+    )
+
+
+def require(conn_id: str, purpose: str, fields: Mapping[str, str | None]) -> None:
+    """Check that a connection has the fields that something needs beyond the token.
+
+    :param conn_id: of the connection.
+    :param purpose: what needs them, for the message.
+    :param fields: by name, with their values.
+    :raises ConnectionFieldsError: names all that are not set.
+    """
+    missing = tuple(name for name, value in fields.items() if not value)
+    if missing:
+        raise ConnectionFieldsError(
+            f"{purpose} needs {' and '.join(missing)} of connection '{conn_id}', not set there.",
+            fields=missing,
+            remedy="Set it in Admin > Connections.",
+        )
+
+
+def payload_extra(conn_id: str, credentials: Credentials, keys: Collection[str]) -> dict[str, list[str]]:
+    """Return what Meta wants beside rows of ids that only mean something within an app or a page.
+
+    :param conn_id: of the connection.
+    :param credentials: of the same.
+    :param keys: of the rows.
+    :raises ConnectionFieldsError: where the connection does not name the app (login) or the page (``page_id``).
+
+    .. seealso:: https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/custom-audience/users
+    """
+    needed = {"APPUID": ("app_ids", "login", credentials.app_id)}
+    needed |= {"PAGEUID": ("page_ids", "page_id", credentials.page_id)}
+    extra: dict[str, list[str]] = {}
+    for key, (member, field_name, value) in needed.items():
+        if key in keys:
+            require(conn_id, f"An upload of {key}", {field_name: value})
+            extra[member] = [str(value)]
+    return extra
 
 
 def from_connection(connection: Connection) -> Credentials:

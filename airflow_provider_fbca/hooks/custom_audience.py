@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_fbca.compat import AirflowNotFoundException, connection_widgets
+from airflow_provider_fbca.compat import connection_widgets
 from airflow_provider_fbca.exceptions import (
     ConnectionFieldsError,
     FbcaError,
@@ -23,18 +22,14 @@ from airflow_provider_fbca.exceptions import (
 )
 from airflow_provider_fbca.get_provider_info import ui_field_behaviour
 from airflow_provider_fbca.graph.api import GraphApi
-from airflow_provider_fbca.graph.audiences import Audiences, operation_code
+from airflow_provider_fbca.graph.audiences import Audiences
 from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT
-from airflow_provider_fbca.graph.ids import account_number, audience_number
+from airflow_provider_fbca.graph.ids import account_number
 from airflow_provider_fbca.graph.readiness import Finding, Wanted, read_status
 from airflow_provider_fbca.graph.upload import MAX_SESSION_ID, UserUploader
-from airflow_provider_fbca.hooks.credentials import (
-    DEFAULT_CONN_ID,
-    ENVIRONMENT,
-    Credentials,
-    from_connection,
-    from_environment,
-)
+from airflow_provider_fbca.hooks import tokens
+from airflow_provider_fbca.hooks.audience import Audience
+from airflow_provider_fbca.hooks.credentials import DEFAULT_CONN_ID, Credentials, find, payload_extra, require
 from airflow_provider_fbca.hooks.direct import prepared, row_count
 from airflow_provider_fbca.hooks.findings import findings, terms_page
 
@@ -42,28 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_fbca.graph.upload import BatchAck, UploadTotals
-
-_NOTHING_UPLOADED = 410
-
-
-@dataclass(frozen=True)
-class Audience:
-    """What the operators need to know of an audience.
-
-    :param id: digits.
-    :param account_id: of the ad account that owns it, digits.
-    :param name: as people see it.
-    :param is_value_based: whether each person needs a LOOKALIKE_VALUE.
-    :param retention_days: after which people drop out; None for never.
-    :param never_filled: whether Meta says that nothing was ever uploaded to it.
-    """
-
-    id: str
-    account_id: str
-    name: str
-    is_value_based: bool
-    retention_days: int | None
-    never_filled: bool
 
 
 class FacebookCustomAudienceHook(BaseHook):
@@ -115,6 +88,7 @@ class FacebookCustomAudienceHook(BaseHook):
         self.fbca_conn_id = fbca_conn_id
         self._ad_account_id = ad_account_id
         self._api_version = api_version
+        self._token_is_checked = False
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -133,7 +107,7 @@ class FacebookCustomAudienceHook(BaseHook):
 
         :raises ConnectionFieldsError: names every missing or malformed field at once.
         """
-        credentials = self._read_credentials()
+        credentials = find(self.fbca_conn_id, self.get_connection)
         for secret in credentials.secrets:
             mask_secret(secret)
         return credentials
@@ -175,6 +149,37 @@ class FacebookCustomAudienceHook(BaseHook):
         except Exception as error:  # noqa: BLE001 - the UI shows what is returned, and an exception's text may hold secrets
             return False, f"The connection cannot be tested: {type(error).__name__}."
         return all(good for good, _ in found), " ".join(told for _, told in found)
+
+    def check_token(self) -> None:
+        """Find out before long work whether the token will do; Meta is asked once.
+
+        From seven days before the token ends, or the app's access to its person's data, a warning in the log names the
+        remedy. Where Meta does not tell what the token is worth, nothing is said.
+
+        :raises ConnectionFieldsError: where the connection cannot be used.
+        :raises GraphAuthError: where the token has expired or is not valid; no retry helps.
+        :raises GraphPermissionError: where it lacks the permission ads_management; no retry helps.
+        """
+        if not self._token_is_checked:
+            tokens.check(self.get_conn(), self._audiences)
+            self._token_is_checked = True
+
+    def exchange_token(self) -> tokens.NewToken:
+        """Ask Meta for a token of about 60 days in place of the connection's, which must not have expired.
+
+        The new token is masked in logs from here on. It is not stored: a task cannot write connections, so a person, or
+        a script outside of tasks, puts it there (docs/login.md).
+
+        :returns: the token, which its ``repr`` hides, and its end.
+        :raises ConnectionFieldsError: names the app id (login) and ``app_secret`` where the connection lacks them.
+        :raises GraphAuthError: where the token has expired, or app id and secret do not match.
+        :raises GraphError: where Meta refuses otherwise, or does not answer.
+        """
+        app = {"login": self.credentials.app_id, "app_secret": self.credentials.app_secret}
+        require(self.fbca_conn_id, "The exchange of the token", app)
+        token = tokens.exchange(self.get_conn(), str(app["login"]), str(app["app_secret"]))
+        mask_secret(token.value)
+        return token
 
     def list_ad_accounts(self) -> list[dict[str, Any]]:
         """Return the ad accounts that the token may see, with ``id``, ``account_id``, ``name`` and ``account_status``.
@@ -279,15 +284,7 @@ class FacebookCustomAudienceHook(BaseHook):
                 remedy="Create one with FacebookCreateCustomAudienceOperator.",
             )
         self._require_terms(owner)
-        return Audience(
-            # Meta's own spelling: it names the ledger's folder, which must be one for each audience.
-            id=audience_number(str(found.get("id") or audience_id)),
-            account_id=owner,
-            name=str(found.get("name", "")),
-            is_value_based=bool(found.get("is_value_based")),
-            retention_days=int(found.get("retention_days") or 0) or None,
-            never_filled=operation_code(found) == _NOTHING_UPLOADED and not found.get("time_content_updated"),
-        )
+        return Audience.from_graph(audience_id, found)
 
     def look_at(self, audience_id: str, wanted: Wanted) -> Finding:
         """Look once whether an audience is ready, by one small request that is not repeated.
@@ -390,22 +387,8 @@ class FacebookCustomAudienceHook(BaseHook):
 
         :param keys: of the rows.
         :raises ConnectionFieldsError: where the connection does not name the app (login) or the page (``page_id``).
-
-        .. seealso:: https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/custom-audience/users
         """
-        needed = {"APPUID": ("app_ids", "login", self.credentials.app_id)}
-        needed |= {"PAGEUID": ("page_ids", "page_id", self.credentials.page_id)}
-        extra: dict[str, list[str]] = {}
-        for key, (member, field, value) in needed.items():
-            if key in keys and value is None:
-                raise ConnectionFieldsError(
-                    f"Rows with {key} need {field} of connection '{self.fbca_conn_id}', which is not set.",
-                    fields=(field,),
-                    remedy="Set it in Admin > Connections.",
-                )
-            if key in keys:
-                extra[member] = [str(value)]
-        return extra
+        return payload_extra(self.fbca_conn_id, self.credentials, keys)
 
     def add_users(self, audience_id: str, users: object, **preparation: Any) -> UploadTotals:
         """Add people at once, past the ledger: a refresh will not know them. Operators are what schedules should use.
@@ -462,27 +445,6 @@ class FacebookCustomAudienceHook(BaseHook):
                 remedy="Correct audience_id, or ad_account_id of the task or its connection.",
             )
         return owner
-
-    def _read_credentials(self) -> Credentials:
-        try:
-            return from_connection(self.get_connection(self.fbca_conn_id))
-        except AirflowNotFoundException:
-            found = from_environment() if self.fbca_conn_id == self.default_conn_name else None
-        if found is None:
-            raise ConnectionFieldsError(
-                f"There is no connection '{self.fbca_conn_id}' to Meta.",
-                fields=("access_token",),
-                remedy=(
-                    "Add one of type 'Facebook Custom Audiences' in Admin > Connections with the access token as "
-                    f"password, or set AIRFLOW_CONN_{self.fbca_conn_id.upper()}"
-                    + (
-                        f", or {', '.join(ENVIRONMENT.values())}."
-                        if self.fbca_conn_id == self.default_conn_name
-                        else "."
-                    )
-                ),
-            )
-        return found
 
     def _require_terms(self, account_id: str) -> None:
         if self._audiences.terms_accepted(account_id) is False:

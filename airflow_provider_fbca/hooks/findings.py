@@ -1,4 +1,4 @@
-"""What the button "Test" of a connection finds out."""
+"""What the button "Test" of a connection and `fbca login` find out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.exceptions import GraphError
+from airflow_provider_fbca.hooks.tokens import verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_fbca.graph.api import GraphApi
     from airflow_provider_fbca.graph.audiences import Audiences
-
-_PERMISSION = "ads_management"
 
 #: Whether something is as it must be, and the words for it.
 Finding = tuple[bool, str]
@@ -34,9 +33,7 @@ def findings(api: GraphApi, audiences: Audiences, account_id: str | None) -> Ite
     except GraphError as error:
         yield True, f"Its permissions and end are not known: {error}"
     else:
-        granted = _PERMISSION in token.get("scopes", ())
-        yield granted, f"{_PERMISSION} is {'granted' if granted else 'missing: create a token with it'}."
-        yield _ending(token.get("expires_at"))
+        yield from ((verdict.failure is None, verdict.told) for verdict in verdicts(token, datetime.now(UTC)))
     if account_id is None:
         yield True, "No ad account is set: audiences can be refreshed but not created."
         return
@@ -51,13 +48,6 @@ def terms_page(account_id: str) -> str:
     :param account_id: digits of the ad account.
     """
     return f"https://business.facebook.com/ads/manage/customaudiences/tos/?act={account_id}"
-
-
-def _ending(expires_at: object) -> Finding:
-    if not expires_at:
-        return True, "The token never expires."
-    end = datetime.fromtimestamp(int(str(expires_at)), tz=UTC)
-    return end > datetime.now(UTC), f"The token ends {end:%Y-%m-%d %H:%M} UTC."
 
 
 def _terms(account_id: str, *, accepted: bool | None) -> Finding:

@@ -14,7 +14,7 @@ from airflow_provider_fbca.ledger_tools.writer import owner_of, sole_writer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_fbca.hooks.custom_audience import Audience
+    from airflow_provider_fbca.hooks.audience import Audience
     from airflow_provider_fbca.ledger import Kind, Lease, LedgerFile, OpenEntry, Snapshot, WorkDir
     from airflow_provider_fbca.ledger.store import StorePath
 

@@ -19,7 +19,8 @@ from airflow_provider_fbca.operators.replaces import close_replaces_in_the_air
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_provider_fbca.hooks.custom_audience import Audience, FacebookCustomAudienceHook
+    from airflow_provider_fbca.hooks.audience import Audience
+    from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
     from airflow_provider_fbca.ledger import AudienceLedger, Entry, History, Lease, OpenEntry, Snapshot, WorkDir
     from airflow_provider_fbca.ledger.people import Flags
     from airflow_provider_fbca.ledger_tools.search import Search

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from airflow_provider_fbca.graph.upload import BatchAck, UserUploader
-    from airflow_provider_fbca.hooks.custom_audience import Audience, FacebookCustomAudienceHook
+    from airflow_provider_fbca.hooks.audience import Audience
+    from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
     from airflow_provider_fbca.identity import PrepareReport
     from airflow_provider_fbca.ledger import AudienceLedger, Entry, History, Kind, Lease, Snapshot, WorkDir
     from airflow_provider_fbca.operators.base import UsersOperator

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_fbca.hooks.custom_audience import Audience
+    from airflow_provider_fbca.hooks.audience import Audience
     from airflow_provider_fbca.identity import PrepareReport
     from airflow_provider_fbca.ledger import Entry, History, Kind, Lease, Snapshot
     from airflow_provider_fbca.operators.base import UsersOperator

@@ -10,58 +10,13 @@ from urllib.parse import quote
 
 import pytest
 from airflow.sdk import Connection
+from hook_world import ACCOUNT, OTHER_ACCOUNT, SECRET, TOKEN
 
 from airflow_provider_fbca.exceptions import ConnectionFieldsError, GraphNotFoundError
-from airflow_provider_fbca.hooks import custom_audience
 from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
-from airflow_provider_fbca.sandbox import Settings
-from airflow_provider_fbca.sandbox.settings import Account, Token
-from airflow_provider_fbca.sandbox.testing import Sandbox, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-TOKEN = "EAABunitTokenOfNobody0123456789abcdef"
-SECRET = "unit0secret0of0nobody0123456789a"
-ACCOUNT = "100000000000001"
-OTHER_ACCOUNT = "100000000000002"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Sandbox]:
-    accounts = (Account(ACCOUNT), Account(OTHER_ACCOUNT))
-    tokens = {TOKEN: Token(accounts=(ACCOUNT, OTHER_ACCOUNT))}
-    with serve(Settings(accounts=accounts, tokens=tokens, app_secret=SECRET)) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(served: Sandbox) -> Sandbox:
-    served.reset()
-    served.change(require_proof=True)
-    return served
-
-
-@pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> Any:
-    """Defines a connection of type ``fbca`` to the sandbox, with some fields changed or left out (None)."""
-
-    def define(conn_id: str = "fbca_default", *, extra: dict[str, Any] | None = None, **fields: Any) -> None:
-        connection = json.loads(sandbox.connection_json) | fields
-        connection["extra"] = connection["extra"] | (extra or {})
-        connection["extra"] = {name: value for name, value in connection["extra"].items() if value is not None}
-        given = {name: value for name, value in connection.items() if value is not None}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(given))
-
-    return define
-
-
-@pytest.fixture
-def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the hook told Airflow to mask."""
-    told: list[str] = []
-    monkeypatch.setattr(custom_audience, "mask_secret", told.append)
-    return told
+    from airflow_provider_fbca.sandbox import Sandbox
 
 
 def test_json_connection_is_read_and_works(connect: Any) -> None:
