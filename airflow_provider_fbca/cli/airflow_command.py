@@ -17,7 +17,7 @@ def get_commands() -> list[Any]:
     return [
         ActionCommand(
             name="fbca",
-            help="Facebook Custom Audiences: sandbox and other tools",
+            help="Facebook Custom Audiences: login, ledger, sandbox",
             func=lazy_load_command("airflow_provider_fbca.cli.airflow_command.run"),
             args=(arguments,),
         )

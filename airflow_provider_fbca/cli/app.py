@@ -8,6 +8,7 @@ import typer
 
 from airflow_provider_fbca import __version__
 from airflow_provider_fbca.cli import ledger
+from airflow_provider_fbca.cli.login import login
 
 app = typer.Typer(
     help="Facebook Custom Audiences: tools around the Airflow provider.",
@@ -20,6 +21,7 @@ app = typer.Typer(
 
 
 app.add_typer(ledger.app, name="ledger")
+app.command()(login)
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,16 +6,14 @@ What does the work is imported when a command runs: Airflow may load this with e
 from __future__ import annotations
 
 import json
-import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airflow_provider_fbca.exceptions import FbcaError
+from airflow_provider_fbca.cli.console import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 app = typer.Typer(
     help="What was sent to each audience: look at it, check it, clean it, adopt, erase, forget.",
@@ -50,7 +48,7 @@ def show(audience_id: _SomeAudience = None, ledger_uri: _LedgerUri = None, as_js
     from airflow_provider_fbca.ledger_tools.pending import PendingErasures  # noqa: PLC0415 - loads Airflow
     from airflow_provider_fbca.ledger_tools.show import state_of  # noqa: PLC0415 - as above
 
-    with _told():
+    with told("ledger"):
         root = _root(ledger_uri)
         states = [state_of(root, each) for each in _audiences(root, audience_id)]
         pending = len(PendingErasures(root))
@@ -71,7 +69,7 @@ def verify(audience_id: _SomeAudience = None, ledger_uri: _LedgerUri = None, as_
     from airflow_provider_fbca.ledger_tools.pending import PendingErasures  # noqa: PLC0415 - loads Airflow
     from airflow_provider_fbca.ledger_tools.verify import findings_in  # noqa: PLC0415 - as above
 
-    with _told():
+    with told("ledger"):
         root = _root(ledger_uri)
         audiences = _audiences(root, audience_id)
         with WorkDir() as workdir:
@@ -96,7 +94,7 @@ def repair(audience_id: _SomeAudience = None, ledger_uri: _LedgerUri = None, yes
     from airflow_provider_fbca.ledger_tools.repair import repair_of  # noqa: PLC0415 - as above
     from airflow_provider_fbca.ledger_tools.verify import findings_in  # noqa: PLC0415 - as above
 
-    with _told():
+    with told("ledger"):
         root = _root(ledger_uri)
         audiences = _audiences(root, audience_id)
         with WorkDir() as workdir:
@@ -133,7 +131,7 @@ def adopt(
     yes: _Yes = False,
 ) -> None:
     """Tell the ledger who is in an audience that somebody else had filled, so that a refresh can take it over."""
-    with _told():
+    with told("ledger"):
         if sum((users is not None, empty, ledger is not None)) != 1:
             raise typer.BadParameter("Give one of --users, --empty and --ledger.")
         root = _root(ledger_uri)
@@ -167,7 +165,7 @@ def erase(
     from airflow_provider_fbca.ledger import RowSets, WorkDir  # noqa: PLC0415 - loads Arrow
     from airflow_provider_fbca.ledger_tools.erase import Erasure  # noqa: PLC0415 - loads Airflow
 
-    with _told():
+    with told("ledger"):
         root = _root(ledger_uri)
         file = _users_file(users, column, default_country, transliterate, hashed)
         with WorkDir() as workdir:
@@ -200,7 +198,7 @@ def forget(
     from airflow_provider_fbca.ledger_tools.forget import forget as carry_out  # noqa: PLC0415 - loads Airflow
     from airflow_provider_fbca.ledger_tools.show import state_of  # noqa: PLC0415 - as above
 
-    with _told():
+    with told("ledger"):
         root = _root(ledger_uri)
         (audience,) = _audiences(root, audience_id)
         _print(state_of(root, audience).lines())
@@ -313,42 +311,3 @@ def _print_json(content: Any) -> None:
 def _print_pending(pending: int) -> None:
     if pending:
         typer.echo("An erasure did not finish: run `fbca ledger erase` again with the same file.")
-
-
-#: What ends a command in typer's own way.
-_BY_TYPER = (typer.Exit, typer.Abort, typer.BadParameter)
-
-
-class _ToStderr(logging.Handler):
-    """Shows the package's log lines to the person at the terminal."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(record.getMessage(), err=True)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Show log lines while a command works, and an error of ours as its text alone, with exit code 1."""
-    from airflow_provider_fbca.operators.rim import without_values  # noqa: PLC0415 - loads Airflow
-
-    log = logging.getLogger("airflow_provider_fbca")
-    handler, level, propagates = _ToStderr(logging.INFO), log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    stopped: Exception | None = None
-    try:
-        with without_values("The command"):
-            try:
-                yield
-            except _BY_TYPER as error:
-                stopped = error
-    except FbcaError as error:
-        typer.echo(f"fbca ledger: {error}", err=True)
-        stopped = typer.Exit(1)
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = propagates
-    if stopped:
-        raise stopped from None

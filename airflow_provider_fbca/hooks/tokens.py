@@ -78,6 +78,20 @@ def verdicts(info: Mapping[str, Any], now: datetime) -> Iterator[Verdict]:
         yield _of_data_access(data_access_ends, now)
 
 
+def raise_failures(info: Mapping[str, Any]) -> list[Verdict]:
+    """Return what a token's description means, where the token is of use.
+
+    :param info: as for :func:`verdicts`.
+    :raises GraphAuthError: where the token is not valid (any more).
+    :raises GraphPermissionError: where it lacks ads_management.
+    """
+    found = list(verdicts(info, datetime.now(UTC)))
+    failures = [verdict.failure for verdict in found if verdict.failure]
+    if failures:
+        raise failures[0]
+    return found
+
+
 def check(api: GraphApi, audiences: Audiences) -> None:
     """Find out before long work whether the token will do.
 
@@ -94,11 +108,7 @@ def check(api: GraphApi, audiences: Audiences) -> None:
     except GraphError as error:
         refusal = error
     if refusal is None:
-        found = list(verdicts(info, datetime.now(UTC)))
-        failures = [verdict.failure for verdict in found if verdict.failure]
-        if failures:
-            raise failures[0]
-        for verdict in found:
+        for verdict in raise_failures(info):
             if verdict.is_warning:
                 log.warning("%s", verdict.told)
         return

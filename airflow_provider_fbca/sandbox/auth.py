@@ -48,13 +48,15 @@ def authenticate(world: World, access_token: str, params: Params) -> Token:
     return token
 
 
-def require_scope(token: Token, scope: str) -> None:
-    """Check a permission.
+def require_scope(token: Token, *, writes: bool) -> None:
+    """Check a permission: ``ads_management`` lets read as well as write, ``ads_read`` read only.
+
+    Source: https://developers.facebook.com/docs/permissions/reference/ads_management
 
     :raises GraphError: code 200 without it.
     """
-    if scope not in token.scopes:
-        raise errors.scope_missing(scope)
+    if "ads_management" not in token.scopes and (writes or "ads_read" not in token.scopes):
+        raise errors.scope_missing("ads_management" if writes else "ads_read")
 
 
 def app_token(world: World) -> str:

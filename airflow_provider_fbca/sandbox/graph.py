@@ -115,7 +115,7 @@ def answer(world: World, call: Call, request: Request, params: Params, entry: Lo
     if not call.operation:
         raise errors.unknown_path(request.method, request.url.path)
     if call.kind in ("account", "audience"):
-        require_scope(token, "ads_management" if call.writes else "ads_read")
+        require_scope(token, writes=call.writes)
     result = _answer_any(world, call, token, params, entry)
     if call.operation in _LISTS:
         return page_of(result, request, params, access_token, empty_pages=world.settings.empty_pages)
