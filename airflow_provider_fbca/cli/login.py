@@ -16,7 +16,7 @@ import typer
 from airflow_provider_fbca.cli import storing
 from airflow_provider_fbca.cli.console import told
 from airflow_provider_fbca.cli.dialog import Receiver, code_in, dialog_address
-from airflow_provider_fbca.exceptions import FbcaError
+from airflow_provider_fbca.exceptions import FbcaError, GraphAuthError
 
 if TYPE_CHECKING:
     from airflow_provider_fbca.graph.api import GraphApi
@@ -159,10 +159,14 @@ def _made_to_last(app: _App, token: str) -> str:
     :raises GraphPermissionError: where it lacks ads_management.
     """
     from airflow_provider_fbca.graph.audiences import Audiences  # noqa: PLC0415 - loads Meta's SDK
-    from airflow_provider_fbca.hooks.tokens import exchange, raise_failures  # noqa: PLC0415 - as above
+    from airflow_provider_fbca.hooks.tokens import exchange, raise_failures, wrong_app  # noqa: PLC0415 - as above
 
     api = app.client(token)
-    info = Audiences(api).token_info()
+    try:
+        info = Audiences(api).token_info()
+    except GraphAuthError as refusal:
+        # The app asks about the token, so that it is the app that was refused.
+        raise wrong_app(app.app_id, refusal) from None
     raise_failures(info)
     if info.get("expires_at") == 0:
         return token

@@ -173,11 +173,18 @@ def _granted(
         failure = error
     if failure is None:
         return _new_token(answer)
-    if not _is_of_app(failure):
-        raise failure
-    raise GraphAuthError(
+    raise wrong_app(app_id, failure) if _is_of_app(failure) else failure
+
+
+def wrong_app(app_id: str, refusal: GraphError) -> GraphAuthError:
+    """Return the error for a call in the app's own name that Meta refused.
+
+    :param app_id: of the app.
+    :param refusal: what Meta answered.
+    """
+    return GraphAuthError(
         f"Meta knows no app {app_id} with this secret",
-        **_facts(failure),
+        **_facts(refusal),
         remedy="Copy both from the app's dashboard: App settings > Basic.",
     )
 

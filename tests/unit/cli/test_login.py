@@ -275,11 +275,15 @@ def test_code_that_was_used_is_refused(log_in: Any, sandbox: Any, person: Person
     assert "36009" in result.stderr
 
 
-def test_wrong_app_secret_is_told_without_it(log_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", [(), ("--token-stdin",)], ids=["login", "given token"])
+def test_wrong_app_secret_is_told_without_it(
+    log_in: Any, sandbox: Any, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
+) -> None:
     monkeypatch.setenv("FB_APP_SECRET", "another0secret0of0nobody01234567")
-    result = log_in("--print", code=1)
+    result = log_in("--print", *given, code=1, typed=f"{sandbox.token}\n")
     assert "knows no app" in result.stderr
     assert "another0secret" not in result.output
+    assert sandbox.token not in result.output
 
 
 def test_app_and_secret_are_asked_for(sandbox: Any, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
