@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from airflow_provider_fbca.cli import dialog
+from airflow_provider_fbca.cli import dialog, storing
 from airflow_provider_fbca.cli.app import app
 from airflow_provider_fbca.exceptions import FbcaError
 from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
@@ -330,6 +330,16 @@ def test_file_is_for_its_owner_alone_and_replaces_nothing(log_in: Any, sandbox: 
     before = file.read_bytes()
     log_in(*options, code=2)
     assert file.read_bytes() == before
+
+
+def test_file_that_comes_up_meanwhile_gets_no_secret(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.json"
+    theirs.touch(0o644)
+    (tmp_path / "connection.json").symlink_to(theirs)
+    for path in (theirs, tmp_path / "connection.json"):
+        with pytest.raises(FbcaError, match="FileExistsError"):
+            storing.write_file(path, "meta", {"password": "secret"})
+    assert theirs.read_bytes() == b""
 
 
 @pytest.mark.parametrize(
