@@ -58,8 +58,8 @@ _PLANS = {"delta": delta, "delete_insert": delete_insert, "replace": replace_all
 class AudienceRun:
     """One try of one task: checks first, then users, plan, guards, and only then the ledger and Meta.
 
-    Entering it finds out, before any query runs, whether the ledger has a place that can be read, the connection works,
-    the audience exists and belongs to the account, and the terms are accepted; then it takes the audience's lease, and
+    Entering it finds out, before any query runs, whether the ledger has a place that can be read, the token is good, the
+    audience exists and belongs to the account, and the terms are accepted; then it takes the audience's lease, and
     waits for it where another task writes (rule L8). Leaving it gives the lease back and removes the task's spill.
 
     :param operator: whose rendered options say what to do.
@@ -89,6 +89,7 @@ class AudienceRun:
         self._rejects: RejectsPlace | None = self._operator.rejects_place(root)
         self._hook = self._operator.hook
         self._hook.wait_at_most(longest_wait(self._operator))
+        self._hook.check_token()
         self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
         self._ti.xcom_push(LINK_KEY, audience_url(self.audience.id, self.audience.account_id))
         self._ledger = AudienceLedger(root, self.audience.id)
