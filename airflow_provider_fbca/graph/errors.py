@@ -5,7 +5,8 @@ more than its code and wins.
 
 .. seealso::
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/error-reference and
-    https://developers.facebook.com/docs/graph-api/guides/error-handling
+    https://developers.facebook.com/docs/graph-api/guides/error-handling; codes 21009 and 2655 are met by others,
+    https://github.com/rudderlabs/rudder-transformer and https://github.com/segmentio/action-destinations
 """
 
 from __future__ import annotations
@@ -53,13 +54,14 @@ _TERMS = (
     "at https://business.facebook.com/ads/manage/customaudiences/tos/?act={account_number}."
 )
 _ROLE = (
-    "Give the token's user or system user a role on ad account {account} that may manage campaigns, "
-    "and the token the permission ads_management."
+    "Give the token's user or system user a role on ad account {account} that may manage campaigns, at "
+    "https://business.facebook.com/settings/ad-accounts, and the token the permission ads_management."
 )
 _FLAGGED = (
-    "Meta flagged the audience for its name, description or rule (operation_status 471). Appeal in Ads Manager, "
-    "or create another audience with neutral wording."
+    "Meta flagged the audience for its name, description or rule (operation_status 471). Appeal at "
+    "https://adsmanager.facebook.com/audiences?act={account_number}, or create another audience with neutral wording."
 )
+_QUALITY = "https://business.facebook.com/accountquality"
 _WAIT = (
     "The next request may go in {wait}; calls that fail before count as well. Fewer, larger requests and a higher "
     "access tier help."
@@ -97,6 +99,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(1, None, GraphTransientError, "unknown fault, or Meta is down", _AGAIN),
     Rule(1, 99, GraphTransientError, "unknown fault", _AGAIN + " Smaller batches (batch_size) may help."),
     Rule(2, None, GraphTransientError, "service temporarily not available", _AGAIN),
+    Rule(21009, None, GraphTransientError, "unknown fault", _AGAIN),
     Rule(960, None, GraphTransientError, "batch of requests failed", _AGAIN),
     Rule(5000, None, GraphTransientError, "unknown fault", _AGAIN),
     # Rate limits: overview/rate-limiting of the Marketing API and of the Graph API.
@@ -158,7 +161,7 @@ RULES: Final[tuple[Rule, ...]] = (
         1870050,
         GraphPermissionError,
         "the ad account belongs to no business",
-        "Add ad account {account} to a business in Meta's Business Settings.",
+        "Add ad account {account} to a business at https://business.facebook.com/settings/ad-accounts.",
     ),
     Rule(200, 1870034, GraphTermsError, "the Custom Audience terms are not accepted", _TERMS),
     Rule(200, 1870090, GraphTermsError, "the Custom Audience terms are not accepted", _TERMS),
@@ -169,6 +172,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "the Business Tools terms are not accepted",
         "An administrator of the business that owns ad account {account} must accept the Business Tools terms.",
     ),
+    Rule(2655, None, GraphTermsError, "the Custom Audience terms are not accepted", _TERMS),
     Rule(2663, None, GraphTermsError, "the Custom Audience terms are not accepted by a person", _TERMS),
     Rule(2664, None, GraphTermsError, "the Custom Audience terms are not accepted by the business", _TERMS),
     Rule(
@@ -184,7 +188,7 @@ RULES: Final[tuple[Rule, ...]] = (
         None,
         GraphPermissionError,
         "managing ads needs the permission ads_management and an app that is allowed to",
-        "Make a token with the permission ads_management.",
+        "Make a token with the permission ads_management, of an app that has the Marketing API product.",
     ),
     Rule(2654, 1713092, GraphPermissionError, "no permission to write to the ad account", _ROLE),
     # Things that are not there, or not for this token to see: Meta does not tell which.
@@ -215,7 +219,7 @@ RULES: Final[tuple[Rule, ...]] = (
             None,
             GraphFlaggedError,
             "the account is blocked or has a problem",
-            "Look at ad account {account} and at its user's Account Quality page in Meta's Business Suite.",
+            f"Look at {_QUALITY}, at ad account {{account}} and at the token's user.",
         )
         for code in (1404078, 2859015, 3910001)
     ),
@@ -224,7 +228,7 @@ RULES: Final[tuple[Rule, ...]] = (
         None,
         GraphRetryableError,
         "blocked for a while for breaking a policy",
-        "Wait hours rather than minutes, and look at the Account Quality page in Meta's Business Suite.",
+        f"Wait hours rather than minutes, and look at {_QUALITY}, at ad account {{account}}.",
     ),
     # The request itself.
     Rule(100, None, GraphRequestError, "a parameter is not valid", "Check the options and the columns that are sent."),

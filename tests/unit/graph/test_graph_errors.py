@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from airflow_provider_fbca.exceptions import (
     GraphThrottledError,
     GraphTransientError,
 )
-from airflow_provider_fbca.graph.errors import RULES, Place, error_from_response, rule_for
+from airflow_provider_fbca.graph.errors import RULES, Place, Rule, error_from_response, rule_for
 from airflow_provider_fbca.graph.redact import safe_text
 from airflow_provider_fbca.graph.usage import Usage
 
@@ -81,9 +83,11 @@ TABLE: list[tuple[int, int | None, type[GraphError]]] = [
     (2654, None, GraphRequestError),
     (2654, 1713092, GraphPermissionError),
     (2656, None, GraphRequestError),
+    (2655, None, GraphTermsError),
     (2663, None, GraphTermsError),
     (2664, None, GraphTermsError),
     (5000, None, GraphTransientError),
+    (21009, None, GraphTransientError),
     (80003, 2446079, GraphThrottledError),
     *((code, None, GraphThrottledError) for code in range(80000, 80015)),
     (1487301, None, GraphNotFoundError),
@@ -143,6 +147,51 @@ def test_remedies_name_what_the_reader_needs() -> None:
     assert "api_version" in made(2635).remedy
     unknown = Place(doing="POST 120/users", write=True)
     assert "of the audience" in made(100, 33, place=unknown).remedy
+
+
+def test_remedies_name_the_page_to_open_and_the_account() -> None:
+    assert "https://business.facebook.com/settings/ad-accounts" in made(200).remedy
+    assert "act_42" in made(200).remedy
+    assert "https://adsmanager.facebook.com/audiences?act=42" in made(100, 1713230).remedy
+    assert "https://business.facebook.com/accountquality" in made(368).remedy
+
+
+@pytest.mark.parametrize("code", [4, 17, 80003, 613])
+def test_limits_tell_how_long_and_until_what_time_of_day(code: int) -> None:
+    audience = {"type": "custom_audience", "call_count": 100, "estimated_time_to_regain_access": 12}
+    assert re.search(r"12 minutes, until \d\d:\d\d UTC", str(made(code, headers=usage(audience))))
+    assert re.search(r"12 minutes, until", str(error_from_response(429, usage(audience), b"<html>", PLACE)))
+
+
+def row_of(rules: list[Rule]) -> str:
+    """A line of the table in docs/errors.md, for rules that differ in nothing but their codes."""
+    rule = rules[0]
+    if issubclass(rule.error, GraphThrottledError | GraphTransientError):
+        retried = "yes"
+    else:
+        retried = "no" if rule.error.permanent else "by Airflow"
+    codes = "any" if rule.code is None else str(rule.code)
+    if len(rules) > 1:
+        numbers = sorted(each.code or 0 for each in rules)
+        consecutive = numbers[-1] == numbers[0] + len(numbers) - 1
+        codes = f"{numbers[0]} to {numbers[-1]}" if consecutive else ", ".join(map(str, numbers))
+    facts = {"account": "act_<account>", "account_number": "<account>", "version": "<version>", "wait": "<time>"}
+    remedy = rule.remedy.format(**facts).replace("<", "&lt;").replace(">", "&gt;")
+    return f"| {codes} | {rule.subcode or ''} | {rule.meaning} | `{rule.error.__name__}` | {retried} | {remedy} |"
+
+
+def documented_table() -> list[str]:
+    alike: dict[object, list[Rule]] = {}
+    for rule in RULES:
+        alike.setdefault((rule.subcode, rule.error, rule.meaning, rule.remedy), []).append(rule)
+    order = sorted(alike.values(), key=lambda rules: (rules[0].code or 0, rules[0].subcode or 0))
+    return [row_of(rules) for rules in order]
+
+
+def test_the_document_has_exactly_the_rules() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "errors.md").read_text()
+    table = document.split("| code | subcode |")[1].split("\n\n")[0]
+    assert table.splitlines()[2:] == documented_table()
 
 
 def test_a_missing_proof_is_told_by_the_name_of_the_parameter() -> None:
