@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -67,6 +68,8 @@ _PAGE_ROWS = 100
 _SMALLEST_PAGE_ROWS = 10
 _TOO_MUCH_DATA = 1
 _CUSTOMER_LIST = "CUSTOM"
+_DIGITS = re.compile("[0-9]{1,30}")
+_ODD_ANSWER = "Check the connection's host; if it is Meta's, report this."
 
 
 class Audiences:
@@ -218,7 +221,7 @@ class Audiences:
         :returns: the account's digits, without ``act_``.
         :raises GraphError: Meta refused.
         """
-        account = account_number(str(self.get(audience_id, fields=("account_id",)).get("account_id")))
+        account = digits_of(self.get(audience_id, fields=("account_id",)), "account_id")
         self._api.remember(audience_number(audience_id), account)
         return account
 
@@ -272,7 +275,7 @@ class Audiences:
         answer = self._read(("debug_token",), {"input_token": token, "access_token": app_token})
         data = answer.get("data")
         if not isinstance(data, Mapping):
-            raise GraphRequestError("Meta described the token in a form that is not known.")
+            raise GraphRequestError("Meta described the token in a form that is not known.", remedy=_ODD_ANSWER)
         described = {name: data[name] for name in _TOKEN_FIELDS if name in data}
         error = data.get("error")
         numbers = {name: error.get(name) for name in ("code", "subcode")} if isinstance(error, Mapping) else {}
@@ -290,7 +293,9 @@ class Audiences:
             if following is None:
                 return
             if following == after:
-                raise GraphRequestError("Meta's list of pages does not end: a page names itself as the next.")
+                raise GraphRequestError(
+                    "Meta's list of pages does not end: a page names itself as the next.", remedy=_ODD_ANSWER
+                )
             after = following
 
     def _page(self, path: Sequence[str], params: Mapping[str, Any], limit: int) -> tuple[dict[str, Any], int]:
@@ -306,6 +311,31 @@ class Audiences:
                 if not _is_too_large(error, limit):
                     raise
                 limit //= 2
+
+
+def digits_of(audience: Mapping[str, Any], field: str) -> str:
+    """An id in the description of an audience.
+
+    :param audience: fields as :meth:`Audiences.get` returns them.
+    :param field: ``id`` or ``account_id``.
+    :raises GraphTransientError: Meta gave none.
+    """
+    found = str(audience.get(field))
+    if _DIGITS.fullmatch(found):
+        return found
+    raise GraphTransientError(f"Meta described the audience without its {field}.", remedy=_ODD_ANSWER)
+
+
+def retention_days_of(audience: Mapping[str, Any]) -> int | None:
+    """Days after which people drop out of an audience; None where they stay.
+
+    :param audience: fields as :meth:`Audiences.get` returns them.
+    :raises GraphTransientError: what Meta says is no number.
+    """
+    days = str(audience.get("retention_days") or 0)
+    if _DIGITS.fullmatch(days):
+        return int(days) or None
+    raise GraphTransientError("Meta described the audience with retention_days that are no number.", remedy=_ODD_ANSWER)
 
 
 def operation_code(audience: Mapping[str, Any], field: str = "operation_status") -> int | None:

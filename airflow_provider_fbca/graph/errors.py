@@ -301,7 +301,8 @@ _PROOF = Rule(
     "the app wants a valid appsecret_proof",
     "Set app_secret in the connection's extra to the secret of the token's app.",
 )
-_TRACE_ID = re.compile(r"[\w-]{1,64}")
+# Meta's have some 23 characters; what is as long as a digest or a token is none.
+_TRACE_ID = re.compile(r"[A-Za-z0-9_-]{1,30}")
 _NO_ACCOUNT = "of the audience"
 
 

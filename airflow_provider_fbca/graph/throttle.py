@@ -82,7 +82,7 @@ class _Reading:
         """Seconds between two requests that use no more than comes back meanwhile; 0 while there is room."""
         if self.percent(now) < SLOW_PERCENT:
             return 0.0
-        return max(self.share, self.quota.least_share) * self.quota.window / 100
+        return min(1.0, max(self.share, self.quota.least_share) / 100) * self.quota.window
 
     def pause(self, now: float) -> float:
         """Seconds until a request may go although it is nearly full; 0 where it is not."""
@@ -93,7 +93,8 @@ class _Reading:
         if not self.quota.comes_back_evenly:
             left = max(1.0, 100 - percent)
             wait = max(wait, max(self.share, self.quota.least_share) / left)
-        return max(0.0, self.at + wait * self.quota.window - now)
+        # All of it has come back after its window, however full it was.
+        return max(0.0, self.at + min(1.0, wait) * self.quota.window - now)
 
 
 @dataclass(eq=False)

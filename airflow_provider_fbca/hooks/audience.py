@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_fbca.graph.audiences import operation_code
-from airflow_provider_fbca.graph.ids import account_number, audience_number
+from airflow_provider_fbca.graph.audiences import digits_of, operation_code, retention_days_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,18 +33,18 @@ class Audience:
     never_filled: bool
 
     @classmethod
-    def from_graph(cls, audience_id: str, fields: Mapping[str, Any]) -> Audience:
+    def from_graph(cls, fields: Mapping[str, Any]) -> Audience:
         """Make it from the fields that Meta gives.
 
-        :param audience_id: the one asked for.
         :param fields: as :meth:`~airflow_provider_fbca.graph.audiences.Audiences.get` returns them.
+        :raises GraphTransientError: where they lack an id, or are of no form that is known.
         """
         return cls(
             # Meta's own spelling: it names the ledger's folder, which must be one for each audience.
-            id=audience_number(str(fields.get("id") or audience_id)),
-            account_id=account_number(str(fields["account_id"])),
+            id=digits_of(fields, "id"),
+            account_id=digits_of(fields, "account_id"),
             name=str(fields.get("name", "")),
             is_value_based=bool(fields.get("is_value_based")),
-            retention_days=int(fields.get("retention_days") or 0) or None,
+            retention_days=retention_days_of(fields),
             never_filled=operation_code(fields) == _NOTHING_UPLOADED and not fields.get("time_content_updated"),
         )

@@ -22,10 +22,11 @@ from airflow_provider_fbca.exceptions import (
 )
 from airflow_provider_fbca.get_provider_info import ui_field_behaviour
 from airflow_provider_fbca.graph.api import GraphApi
-from airflow_provider_fbca.graph.audiences import Audiences
+from airflow_provider_fbca.graph.audiences import Audiences, digits_of
 from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT
 from airflow_provider_fbca.graph.ids import account_number
 from airflow_provider_fbca.graph.readiness import Finding, Wanted, read_status
+from airflow_provider_fbca.graph.redact import safe_text
 from airflow_provider_fbca.graph.upload import MAX_SESSION_ID, UserUploader
 from airflow_provider_fbca.hooks import tokens
 from airflow_provider_fbca.hooks.audience import Audience
@@ -280,11 +281,11 @@ class FacebookCustomAudienceHook(BaseHook):
         owner = self._owner_of(audience_id, found)
         if found.get("subtype", "CUSTOM") != "CUSTOM":
             raise GraphRequestError(
-                f"Audience {audience_id} is of subtype {found['subtype']} and takes no customer list.",
+                f"Audience {audience_id} is of subtype {safe_text(found['subtype'])} and takes no customer list.",
                 remedy="Create one with FacebookCreateCustomAudienceOperator.",
             )
         self._require_terms(owner)
-        return Audience.from_graph(audience_id, found)
+        return Audience.from_graph(found)
 
     def look_at(self, audience_id: str, wanted: Wanted) -> Finding:
         """Look once whether an audience is ready, by one small request that is not repeated.
@@ -437,7 +438,7 @@ class FacebookCustomAudienceHook(BaseHook):
 
     def _owner_of(self, audience_id: str, found: Mapping[str, Any]) -> str:
         """Return the ad account of an audience as it was read, which must be the one that the hook is for."""
-        owner = account_number(str(found.get("account_id")))
+        owner = digits_of(found, "account_id")
         if self._account_or_none not in {None, owner}:
             raise ConnectionFieldsError(
                 f"Audience {audience_id} belongs to ad account {owner}, and the task is for {self._account_or_none}.",

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import fuzz_answers
 import pytest
 from graph_wire import error_body
 
@@ -339,3 +340,11 @@ def test_an_error_quotes_title_and_message_cleaned() -> None:
     assert "ab" * 32 not in str(error)
     assert "mary" not in str(error)
     assert "never shown" not in str(error)
+
+
+def test_random_answers_end_in_a_result_or_in_a_documented_error() -> None:
+    """A few of the hundred thousand that ``python -m tests.fuzz_answers`` runs."""
+    tally = fuzz_answers.run_cases(range(1500), seed=2026)
+    outcomes = {outcome for _, outcome in tally}
+    assert {"success", "GraphTransientError", "GraphThrottledError", "GraphRequestError", "GraphAuthError"} <= outcomes
+    assert {operation for operation, outcome in tally if outcome == "success"} == {operation for operation, _ in tally}
