@@ -94,6 +94,11 @@ def conn_fields() -> dict[str, Any]:
             "description": 'For example {"https": "http://proxy.example.com:3128"}.',
             "schema": {"type": ["string", "null"], "format": "json"},
         },
+        "delete_style": {
+            "label": "Removals as",
+            "description": "method_override where a proxy drops the bodies of DELETE requests; else empty, or body.",
+            "schema": {"type": ["string", "null"], "enum": ["body", "method_override", None]},
+        },
     }
 
 

@@ -126,13 +126,17 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
     :param api_version: such as ``v26.0``; this package's default without it.
     :param timeout: seconds for one exchange. A call that is tried again takes longer.
     :param proxies: by scheme, as requests has them; what the environment says without it.
+    :param delete_style: ``body``, or ``method_override`` where something on the way drops the body of a DELETE: it goes
+        as POST then, with ``method=DELETE`` in its body.
     :param retry: how often and how long to try.
     :param clock: seconds that only grow, in place of :func:`time.monotonic`, for tests.
     :raises ConnectionFieldsError: a field has an impossible value; all of them are named at once.
 
     .. seealso::
         https://developers.facebook.com/docs/graph-api/guides/secure-requests (proof),
-        https://developers.facebook.com/docs/graph-api/using-graph-api#largerequests (``method=get``)
+        https://developers.facebook.com/docs/graph-api/using-graph-api#largerequests (``method=get``),
+        https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/guides/custom-audiences
+        (``method=DELETE``)
     """
 
     def __init__(
@@ -145,6 +149,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         api_version: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         proxies: Mapping[str, str] | None = None,
+        delete_style: str = "body",
         retry: RetryPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -157,6 +162,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
             api_version=version,
             timeout=timeout,
             proxies=proxies,
+            delete_style=delete_style,
         )
         super().__init__(credentials, version)
         self.base_url = credentials.GRAPH
@@ -314,7 +320,11 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         """
         call = _Call(method, path)
         proof = self._credentials.proof_of(self.token)
-        body = request_body({**members, "appsecret_proof": json_bytes(proof)} if proof else members)
+        if proof:
+            members = {**members, "appsecret_proof": json_bytes(proof)}
+        if method == "DELETE" and self._credentials.overrides_delete:
+            method, members = "POST", {**members, "method": json_bytes("DELETE")}
+        body = request_body(members)
         request = self._wire(call, method, self._address(call), token=self.token, body=body, kind=_JSON)
         _, value = self._perform(call, request, repeatable, before_try=before_try, sleep=sleep)
         return dict(value)
@@ -439,6 +449,9 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         if call.files:
             body, kind = multipart_body(params, call.files)
             return self._wire(call, call.method, address, token=token, body=body, kind=kind)
+        if call.method == "DELETE" and params and self._credentials.overrides_delete:
+            body = json_body({**params, "method": "DELETE"})
+            return self._wire(call, "POST", address, token=token, body=body, kind=_JSON)
         if call.method != "GET":
             return self._wire(call, call.method, address, token=token, body=json_body(params), kind=_JSON)
         query = form_text(params)

@@ -16,6 +16,8 @@ DEFAULT_BASE_URL: Final = "https://graph.facebook.com"
 #: The version of the API is this package's choice and not the SDK's, so that an update of the SDK changes nothing.
 DEFAULT_API_VERSION: Final = "v26.0"
 DEFAULT_TIMEOUT: Final = 60.0
+#: How a DELETE with a body goes over the wire: as itself, or as POST with ``method=DELETE`` in its body.
+DELETE_STYLES: Final = ("body", "method_override")
 
 _VERSION = re.compile(r"v\d+\.\d+")
 # What a header may hold: a longer text would end up in an exception of the HTTP library.
@@ -33,6 +35,7 @@ class Credentials:
     :param api_version: such as ``v26.0``.
     :param timeout: seconds.
     :param proxies: by scheme.
+    :param delete_style: one of :data:`DELETE_STYLES`.
     :raises ConnectionFieldsError: a field has an impossible value; all of them are named at once.
     """
 
@@ -46,6 +49,7 @@ class Credentials:
         api_version: str,
         timeout: float,
         proxies: Mapping[str, str] | None,
+        delete_style: str,
     ) -> None:
         problems = {
             "password": _problem_of_text("access token", access_token),
@@ -54,6 +58,7 @@ class Credentials:
             "api_version": None if is_version(api_version) else "the API version must look like v26.0",
             "timeout": _problem_of_timeout(timeout),
             "proxies": _problem_of_proxies(proxies),
+            "delete_style": None if delete_style in DELETE_STYLES else "delete_style is body or method_override",
         }
         found = {name: problem for name, problem in problems.items() if problem}
         if found:
@@ -68,6 +73,7 @@ class Credentials:
         self.app_secret = app_secret
         self.timeout = timeout
         self.proxies = dict(proxies) if proxies else None
+        self.overrides_delete = delete_style == "method_override"
 
     def __repr__(self) -> str:
         return f"Credentials(GRAPH={self.GRAPH!r}, app_id={self.app_id!r})"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.compat import AirflowNotFoundException
 from airflow_provider_fbca.exceptions import ConnectionFieldsError
+from airflow_provider_fbca.graph.credentials import DELETE_STYLES
 from airflow_provider_fbca.graph.ids import account_number
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Credentials:
     :param base_url: of the Graph API; None for Meta's.
     :param timeout: longest wait for an answer in seconds; None for the package's own.
     :param proxies: scheme -> address of a proxy, which may hold a password.
+    :param delete_style: how calls that delete go over the wire, ``body`` or ``method_override``; None for the first.
     """
 
     access_token: str = field(repr=False)
@@ -56,6 +58,7 @@ class Credentials:
     base_url: str | None = None
     timeout: float | None = None
     proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    delete_style: str | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -144,6 +147,7 @@ def from_connection(connection: Connection) -> Credentials:
             "base_url": connection.host,
             "timeout": extra.get("timeout"),
             "proxies": extra.get("proxies"),
+            "delete_style": extra.get("delete_style"),
         },
     )
 
@@ -213,17 +217,25 @@ def _proxies(value: object) -> dict[str, str]:
     return {str(scheme): str(address) for scheme, address in found.items()}
 
 
+def _delete_style(value: object) -> str:
+    if value not in DELETE_STYLES:
+        raise ValueError
+    return str(value)
+
+
 _PARSERS = {
     "ad_account_id": account_number,
     "page_id": _digits,
     "api_version": _version,
     "timeout": _seconds,
     "proxies": _proxies,
+    "delete_style": _delete_style,
 }
 _FORMS = {
     "ad_account_id": "is not an ad account id (digits, with or without act_ in front)",
     "page_id": "is not the id of a page (digits)",
     "api_version": "is not a Graph API version (such as v26.0)",
     "timeout": "is not a number of seconds between 0 and 3600",
+    "delete_style": "is neither body nor method_override",
     "proxies": 'is not a JSON object such as {"https": "http://proxy.example.com:3128"}',
 }

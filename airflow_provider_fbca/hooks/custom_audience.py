@@ -23,7 +23,7 @@ from airflow_provider_fbca.exceptions import (
 from airflow_provider_fbca.get_provider_info import ui_field_behaviour
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.audiences import Audiences, digits_of
-from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT
+from airflow_provider_fbca.graph.credentials import DEFAULT_TIMEOUT, DELETE_STYLES
 from airflow_provider_fbca.graph.ids import account_number
 from airflow_provider_fbca.graph.readiness import Finding, Wanted, read_status
 from airflow_provider_fbca.graph.redact import safe_text
@@ -56,12 +56,14 @@ class FacebookCustomAudienceHook(BaseHook):
                 "api_version": "v26.0",
                 "page_id": "1234567890",
                 "timeout": 60,
-                "proxies": {"https": "http://proxy.example.com:3128"}
+                "proxies": {"https": "http://proxy.example.com:3128"},
+                "delete_style": "body"
             }
         }
 
     All but the password is optional; ``ad_account_id`` is needed to create and find audiences, the app id to send
-    APPUID and ``page_id`` to send PAGEUID. ``host`` is the base URL
+    APPUID and ``page_id`` to send PAGEUID. ``delete_style`` is ``method_override`` where a proxy on the way drops the
+    bodies of DELETE requests: removals go as POST with ``method=DELETE`` then. ``host`` is the base URL
     of the Graph API if it is not Meta's own (a sandbox, a proxy; plain http only on this machine). A connection of the
     Apache provider's type ``facebook_social`` works unchanged. Where ``fbca_conn_id`` is left at its default and no
     such connection exists, ``FB_APP_ID``, ``FB_APP_SECRET``, ``FB_ACCESS_TOKEN`` and ``FB_AD_ACCOUNT_ID`` are taken
@@ -422,6 +424,7 @@ class FacebookCustomAudienceHook(BaseHook):
             api_version=self._api_version or credentials.api_version,
             timeout=credentials.timeout or DEFAULT_TIMEOUT,
             proxies=credentials.proxies,
+            delete_style=credentials.delete_style or DELETE_STYLES[0],
         )
         proof = api.appsecret_proof
         if proof:

@@ -120,7 +120,7 @@ def test_connection_form_shows_every_field_with_label_and_placeholder(python: An
     assert standard["port"]["hidden"]
     assert standard["url_schema"]["hidden"]
     extra = form["extra_fields"]
-    assert set(extra) == {"app_secret", "ad_account_id", "api_version", "timeout", "proxies"}
+    assert set(extra) == {"app_secret", "ad_account_id", "api_version", "timeout", "proxies", "delete_style"}
     for name, described in conn_fields().items():
         assert extra[name]["schema"]["title"] == described["label"]
         assert extra[name]["description"] == described["description"]

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import io
 import ipaddress
+import itertools
 import json
 import pickle
 import socket
@@ -26,7 +27,7 @@ from facebook_business.adobjects.adaccount import AdAccount
 from facebook_business.adobjects.customaudience import CustomAudience
 from facebook_business.adobjects.user import User
 from facebook_business.api import FacebookAdsApi, FacebookRequest
-from graph_wire import ACCOUNT, AUDIENCE, SECRET, TOKEN, OddServer, Reply, refused
+from graph_wire import ACCOUNT, AUDIENCE, SECRET, TOKEN, OddServer, Reply, people, refused
 
 from airflow_provider_fbca.exceptions import (
     ConnectionFieldsError,
@@ -40,6 +41,7 @@ from airflow_provider_fbca.exceptions import (
 from airflow_provider_fbca.graph import transport
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.retry import RetryPolicy
+from airflow_provider_fbca.graph.upload import UserUploader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,8 +109,11 @@ class TestFields:
                 api_version="26",
                 timeout=0,
                 proxies={"https": 1},  # type: ignore[dict-item]
+                delete_style="query",
             )
-        assert caught.value.fields == ("password", "app_secret", "host", "api_version", "timeout", "proxies")
+        assert caught.value.fields == (
+            *("password", "app_secret", "host", "api_version", "timeout", "proxies", "delete_style"),
+        )
         assert "ken" not in str(caught.value).replace("token", "")
         assert "se cret" not in str(caught.value)
 
@@ -160,6 +165,29 @@ class TestWire:
         assert post.json == {"name": "x", "appsecret_proof": PROOF}
         assert delete.json == {"payload": {}, "appsecret_proof": PROOF}
         assert all(seen.headers["Authorization"] == f"Bearer {TOKEN}" for seen in odd.seen)
+
+    def test_where_bodies_of_delete_get_lost_they_go_as_post(self, odd: OddServer, pauses: list[float]) -> None:
+        api = GraphApi(
+            access_token=TOKEN,
+            app_secret=SECRET,
+            base_url=odd.url,
+            delete_style="method_override",
+            retry=RetryPolicy(sleep=pauses.append),
+        )
+        odd.say(Reply(drop=True))
+        api.send("DELETE", (AUDIENCE, "users"), {"payload": b"{}"})
+        api.call("DELETE", (AUDIENCE,), {"a": 1})
+        api.send("POST", (AUDIENCE, "users"), {"payload": b"{}"})
+        # It is as harmless as ever to send a removal again.
+        lost, sent, called, added = odd.seen
+        assert lost.json == sent.json == {"payload": {}, "appsecret_proof": PROOF, "method": "DELETE"}
+        assert called.json == {"a": 1, "appsecret_proof": PROOF, "method": "DELETE"}
+        assert "method" not in added.json
+        assert {seen.method for seen in odd.seen} == {"POST"}
+
+    def test_a_delete_without_a_body_has_nothing_to_lose(self, odd: OddServer) -> None:
+        GraphApi(access_token=TOKEN, base_url=odd.url, delete_style="method_override").call("DELETE", (AUDIENCE,))
+        assert odd.seen[0].method == "DELETE"
 
     @pytest.mark.parametrize("name", ["input_token", "client_secret", "fb_exchange_token"])
     def test_secret_parameters_never_go_into_the_address(self, odd: OddServer, odd_api: GraphApi, name: str) -> None:
@@ -454,6 +482,29 @@ class TestSdkObjects:
         audience.remove_users(schema=["EMAIL"], users=users[:9_000], is_raw=True, pre_hashed=True)
         assert sandbox.audience(audience_id)["rows"] == 1_000
         assert max(request["url_length"] for request in sandbox.requests()) < 2_000
+        assert_clean(sandbox)
+
+    def test_removals_and_deletions_go_as_post_where_the_connection_says_so(self, sandbox: Any) -> None:
+        audience_id = sandbox.create_audience()
+        api = GraphApi(
+            access_token=sandbox.token,
+            app_id=sandbox.app_id,
+            app_secret=sandbox.app_secret,
+            base_url=sandbox.url,
+            delete_style="method_override",
+        )
+        ids = itertools.count(7)
+        upload = UserUploader(api, audience_id, new_session=lambda: next(ids), batch_size=100)
+        upload.add(people(250), total=250)
+        upload.remove(people(120), total=120)
+        audience = CustomAudience(audience_id, api=api)
+        audience.remove_users(schema=["EXTERN_ID"], users=[["c120"], ["c121"]], is_raw=True, pre_hashed=True)
+        assert sandbox.audience(audience_id)["rows"] == 128
+        removals = sandbox.requests("remove_users")
+        assert [(call["method"], call["rows"]) for call in removals] == [("POST", 100), ("POST", 20), ("POST", 2)]
+        audience.api_delete()
+        with pytest.raises(GraphNotFoundError):
+            audience.api_get(fields=["name"])
         assert_clean(sandbox)
 
     def test_a_pending_request(self, sandbox: Any, api: GraphApi) -> None:

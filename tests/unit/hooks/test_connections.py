@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 from airflow.sdk import Connection
 from hook_world import ACCOUNT, OTHER_ACCOUNT, SECRET, TOKEN
@@ -109,6 +110,20 @@ def test_every_field_at_fault_is_named_at_once_and_no_value_is_told(connect: Any
     assert set(failure.value.fields) == {"access_token", "ad_account_id", "timeout", "api_version"}
     assert not {"my account", "soon", "latest", SECRET} & set(str(failure.value).split("'"))
     assert SECRET not in str(failure.value)
+
+
+def test_removals_go_as_post_where_the_connection_says_so(connect: Any, sandbox: Sandbox) -> None:
+    connect(extra={"delete_style": "method_override"})
+    audience_id = sandbox.create_audience()
+    users = pa.table({"email": ["a@example.com", "b@example.com"]})
+    hook = FacebookCustomAudienceHook()
+    hook.add_users(audience_id, users)
+    hook.remove_users(audience_id, users.slice(0, 1))
+    assert sandbox.audience(audience_id)["rows"] == 1
+    assert [call["method"] for call in sandbox.requests("remove_users")] == ["POST"]
+    connect(extra={"delete_style": "query"})
+    with pytest.raises(ConnectionFieldsError, match="delete_style is neither body nor method_override"):
+        FacebookCustomAudienceHook().get_conn()
 
 
 def test_token_secret_and_proof_are_masked_before_any_call(connect: Any, masked: list[str]) -> None:
