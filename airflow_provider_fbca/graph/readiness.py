@@ -28,6 +28,8 @@ LONGEST_STALE_FAILURE: Final = 300.0
 UPDATE_SLACK: Final = 120.0
 
 _FIELDS = ("account_id", "operation_status", "delivery_status", "time_content_updated")
+#: What is told as later than that is no instant, and is taken for this one.
+_LATEST = 2**53
 _DELIVERABLE = 200
 _TOO_SMALL = 300
 _UNDELIVERABLE = 400
@@ -129,7 +131,7 @@ def content_changed_at(audience: Mapping[str, Any]) -> int:
     :param audience: fields as Meta gave them; the instant comes as a number or as text.
     """
     try:
-        return max(0, int(str(audience.get("time_content_updated"))))
+        return max(0, min(int(str(audience.get("time_content_updated"))), _LATEST))
     except ValueError:
         return 0
 

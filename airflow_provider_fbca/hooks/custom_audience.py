@@ -301,10 +301,10 @@ class FacebookCustomAudienceHook(BaseHook):
         """
         try:
             found = read_status(self.get_conn(), audience_id)
+            self._owner_of(audience_id, found)
         except GraphRetryableError as error:
             pause = error.wait_seconds if isinstance(error, GraphThrottledError) else None
             return Finding(f"it could not be read. {error}", pause=pause or 0.0)
-        self._owner_of(audience_id, found)
         return wanted.judge(audience_id, found)
 
     def update_audience(self, audience_id: str, **values: Any) -> None:

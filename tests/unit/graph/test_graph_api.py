@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import gc
+import gzip
 import hashlib
 import hmac
 import io
@@ -14,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,7 @@ from airflow_provider_fbca.exceptions import (
 )
 from airflow_provider_fbca.graph import transport
 from airflow_provider_fbca.graph.api import GraphApi
+from airflow_provider_fbca.graph.audiences import Audiences
 from airflow_provider_fbca.graph.retry import RetryPolicy
 from airflow_provider_fbca.graph.upload import UserUploader
 
@@ -351,6 +354,55 @@ class TestAnswers:
         odd.answer = lambda _seen: Reply(200, {"data": "x" * 2000})
         with pytest.raises(GraphTransientError, match="more than 1000 bytes"):
             odd_api.call("GET", ("me",))
+
+    def test_the_size_counts_what_a_compressed_answer_unpacks_to(
+        self, odd: OddServer, odd_api: GraphApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 2**20)
+        bomb = gzip.compress(json.dumps({"data": " " * 2**26}).encode())
+        assert len(bomb) < 2**20
+        odd.answer = lambda _seen: Reply(200, bomb, {"Content-Encoding": "gzip"})
+        tracemalloc.start()
+        try:
+            with pytest.raises(GraphTransientError, match="more than 1048576 bytes"):
+                odd_api.call("GET", ("me",))
+            # Nor is it unpacked at once: what is held is far from the 64 MB that it holds.
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+    def test_a_compressed_answer_is_read(self, odd: OddServer, odd_api: GraphApi) -> None:
+        odd.say(Reply(200, gzip.compress(b'{"id": "5"}'), {"Content-Encoding": "gzip"}))
+        assert odd_api.call("GET", ("me",)).json() == {"id": "5"}
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"X-Business-Use-Case-Usage": "{"},
+            {"X-App-Usage": '{"call_count": "many"}', "Retry-After": "soon"},
+            {"X-Ad-Account-Usage": '{"acc_id_util_pct": NaN}'},
+            {"Content-Type": "text/html; charset=nonsense"},
+            {"X-Odd": "\u00e9"},
+        ],
+    )
+    def test_odd_headers_do_not_spoil_an_answer(
+        self, odd: OddServer, odd_api: GraphApi, pauses: list[float], headers: dict[str, str]
+    ) -> None:
+        odd.say(Reply(200, {"id": "5"}, headers))
+        odd_api.call("GET", ("act_1",))
+        assert odd_api.call("GET", ("act_1",)).json() == {"success": True}
+        assert pauses == []
+
+    @pytest.mark.parametrize("kind", ["reset", "drop", "cut", "truncated_json", "wrong_content", "html_ok"])
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_a_creation_whose_answer_is_lost_is_not_made_twice(
+        self, sandbox: Any, api: GraphApi, kind: str, when: str
+    ) -> None:
+        sandbox.fault(kind, when=when, operation="create_audience")
+        with pytest.raises(GraphTransientError) as caught:
+            Audiences(api).create(sandbox.ad_account_id, name="Once")
+        assert caught.value.outcome_unknown
+        assert len(sandbox.audiences()) == (1 if when == "after" else 0)
 
     def test_an_answer_has_a_time(self, odd: OddServer) -> None:
         api = GraphApi(access_token=TOKEN, base_url=odd.url, timeout=0.2, retry=RetryPolicy(attempts=1))

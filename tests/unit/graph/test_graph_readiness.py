@@ -117,6 +117,7 @@ def test_people_that_never_changed_are_waited_for(changed: Any) -> None:
 
 def test_the_instant_may_come_as_text() -> None:
     assert content_changed_at({"time_content_updated": "1755083943"}) == 1755083943
+    assert Wanted(updated_after=1e9).judge("1", shown(200, time_content_updated=10**400)).is_ready
 
 
 @given(operation=statuses, delivery=statuses, changed=json_values)

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import hmac
 import io
+import itertools
 import logging
 import socket
 import traceback
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from graph_wire import AUDIENCE, SECRET, TOKEN, OddServer, Reply, digest, refused
 
+from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.audiences import Audiences
 from airflow_provider_fbca.graph.retry import RetryPolicy
@@ -105,6 +107,58 @@ def test_failures_tell_nothing_private(
     for private in PRIVATE:
         assert not any(private in text for text in texts)
     assert all(private not in seen.target for seen in odd.seen for private in PRIVATE)
+
+
+@pytest.mark.parametrize("delete_style", ["body", "method_override"])
+def test_the_http_librarys_own_log_of_every_call_is_clean(
+    sandbox: Any, everything_logged: io.StringIO, delete_style: str
+) -> None:
+    """Addresses are what it logs at DEBUG, sizes and headers of answers: none of them may tell."""
+    api = GraphApi(
+        access_token=sandbox.token,
+        app_id=sandbox.app_id,
+        app_secret=sandbox.app_secret,
+        base_url=sandbox.url,
+        delete_style=delete_style,
+    )
+    audiences = Audiences(api)
+    audience_id = audiences.create(sandbox.ad_account_id, name="x")
+    ids = itertools.count(1)
+    uploader = UserUploader(api, audience_id, new_session=lambda: next(ids))
+    uploader.add([ROWS], total=1)
+    uploader.remove([ROWS], total=1)
+    uploader.replace([ROWS], total=1)
+    uploader.erase([ROWS], account_id=sandbox.ad_account_id)
+    audiences.token_info()
+    audiences.ad_accounts()
+    audiences.find(sandbox.ad_account_id, "x")
+    logged = everything_logged.getvalue()
+    assert f"/v26.0/{audience_id}/users" in logged
+    secret = (sandbox.token, sandbox.app_secret, str(api.appsecret_proof), api.app_token or "")
+    assert not any(private in logged for private in (*secret, HASH, EXTERN_ID))
+
+
+@pytest.mark.parametrize(
+    "odd_id", ["../me", "1/users", "1?access_token=x", "1#", "act_", "", " ", "1\n2", "\u0661", "-1"]
+)
+def test_ids_that_are_no_numbers_never_reach_a_path(odd: OddServer, odd_api: GraphApi, odd_id: str) -> None:
+    audiences = Audiences(odd_api)
+    calls: list[Callable[[], object]] = [
+        lambda: audiences.get(odd_id),
+        lambda: audiences.update(odd_id, name="x"),
+        lambda: audiences.delete(odd_id),
+        lambda: audiences.sessions(odd_id),
+        lambda: audiences.account_of(odd_id),
+        lambda: audiences.create(odd_id, name="x"),
+        lambda: audiences.find(odd_id, "x"),
+        lambda: audiences.terms_accepted(odd_id),
+        lambda: UserUploader(odd_api, odd_id, new_session=lambda: 7),
+        lambda: UserUploader(odd_api, AUDIENCE, new_session=lambda: 7).erase([ROWS], account_id=odd_id),
+    ]
+    for call in calls:
+        with pytest.raises(OptionsError):
+            call()
+    assert odd.seen == []
 
 
 def test_success_logs_nothing_private(sandbox: Any, api: GraphApi, everything_logged: io.StringIO) -> None:
