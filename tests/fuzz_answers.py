@@ -76,6 +76,8 @@ SAMPLES: list[dict[str, Any]] = [
     {"data": [{"id": AUDIENCE, "name": "x", "session_id": "7", "stage": "finished", "progress": "100"}]},
     {"data": [], "paging": {"next": f"https://x/?access_token={TOKEN}&after=b", "cursors": {"after": "b"}}},
     {"data": {"app_id": "1", "is_valid": True, "expires_at": 0, "scopes": ["ads_management"]}},
+    {"data": {"is_valid": False, "error": {"code": 190, "subcode": 463}}},
+    {"access_token": "another", "token_type": "bearer", "expires_in": 5_184_000},
     {"success": True},
     {"success": False},
 ]
@@ -187,10 +189,17 @@ class Wire:
         self.oddness = pick.choice([1.0, 0.5, 0.1])
 
     def exchange(self, request: Request) -> Answer:
-        good = {"num_received": 1, "id": AUDIENCE, "account_id": ACCOUNT, "subtype": "CUSTOM", "data": []}
+        good = {
+            "num_received": 1,
+            "id": AUDIENCE,
+            "account_id": ACCOUNT,
+            "subtype": "CUSTOM",
+            "data": [],
+            "access_token": "x",
+        }
         answer = an_answer(self.pick)
         if self.pick.random() >= self.oddness:
-            answer = Answer(200, answer.headers, json.dumps(good).encode())
+            answer = Answer(200, answer.headers, json.dumps({**good, "access_token": "x"}).encode())
         self.told.append((request, answer))
         return answer
 
@@ -210,6 +219,7 @@ class Clock:
 
 def calls(api: GraphApi, clock: Clock) -> dict[str, Callable[[], object]]:
     # Airflow reads its home as it is imported.
+    from airflow_provider_fbca.hooks import tokens
     from airflow_provider_fbca.hooks.credentials import Credentials
     from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
 
@@ -234,6 +244,8 @@ def calls(api: GraphApi, clock: Clock) -> dict[str, Callable[[], object]]:
         "ready": lambda: hook.ready_audience(AUDIENCE),
         "delete": lambda: audiences.delete(AUDIENCE),
         "debug_token": audiences.token_info,
+        "check_token": lambda: tokens.check(api, audiences),
+        "exchange": lambda: tokens.exchange(api, "77", SECRET),
         "sdk": lambda: api.call("GET", (AUDIENCE,), {"fields": "name"}).json(),
     }
 
@@ -290,8 +302,8 @@ def run_case(number: int, seed: int) -> tuple[str, str]:
     except GraphError as error:
         check_error(error)
         return operation, type(error).__name__
-    # These two end in words, whatever was answered.
-    if operation not in {"watch", "look"}:
+    # These end in words or in silence, whatever was answered.
+    if operation not in {"watch", "look", "check_token"}:
         check_success(operation, wire)
     return operation, "success"
 

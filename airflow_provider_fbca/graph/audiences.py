@@ -69,7 +69,8 @@ _SMALLEST_PAGE_ROWS = 10
 _TOO_MUCH_DATA = 1
 _CUSTOMER_LIST = "CUSTOM"
 _DIGITS = re.compile("[0-9]{1,30}")
-_ODD_ANSWER = "Check the connection's host; if it is Meta's, report this."
+#: What to do about an answer of a form that Meta does not document.
+ODD_ANSWER: Final = "Check the connection's host; if it is Meta's, report this."
 
 
 class Audiences:
@@ -275,7 +276,7 @@ class Audiences:
         answer = self._read(("debug_token",), {"input_token": token, "access_token": app_token})
         data = answer.get("data")
         if not isinstance(data, Mapping):
-            raise GraphRequestError("Meta described the token in a form that is not known.", remedy=_ODD_ANSWER)
+            raise GraphRequestError("Meta described the token in a form that is not known.", remedy=ODD_ANSWER)
         described = {name: data[name] for name in _TOKEN_FIELDS if name in data}
         error = data.get("error")
         numbers = {name: error.get(name) for name in ("code", "subcode")} if isinstance(error, Mapping) else {}
@@ -294,7 +295,7 @@ class Audiences:
                 return
             if following == after:
                 raise GraphRequestError(
-                    "Meta's list of pages does not end: a page names itself as the next.", remedy=_ODD_ANSWER
+                    "Meta's list of pages does not end: a page names itself as the next.", remedy=ODD_ANSWER
                 )
             after = following
 
@@ -323,7 +324,7 @@ def digits_of(audience: Mapping[str, Any], field: str) -> str:
     found = str(audience.get(field))
     if _DIGITS.fullmatch(found):
         return found
-    raise GraphTransientError(f"Meta described the audience without its {field}.", remedy=_ODD_ANSWER)
+    raise GraphTransientError(f"Meta described the audience without its {field}.", remedy=ODD_ANSWER)
 
 
 def retention_days_of(audience: Mapping[str, Any]) -> int | None:
@@ -335,7 +336,7 @@ def retention_days_of(audience: Mapping[str, Any]) -> int | None:
     days = str(audience.get("retention_days") or 0)
     if _DIGITS.fullmatch(days):
         return int(days) or None
-    raise GraphTransientError("Meta described the audience with retention_days that are no number.", remedy=_ODD_ANSWER)
+    raise GraphTransientError("Meta described the audience with retention_days that are no number.", remedy=ODD_ANSWER)
 
 
 def operation_code(audience: Mapping[str, Any], field: str = "operation_status") -> int | None:

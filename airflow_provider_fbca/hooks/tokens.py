@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import GraphAuthError, GraphError, GraphPermissionError, GraphRequestError
+from airflow_provider_fbca.graph.audiences import ODD_ANSWER
 from airflow_provider_fbca.graph.errors import rule_for
 from airflow_provider_fbca.graph.retry import repeat_any
 
@@ -199,12 +200,13 @@ def _is_of_app(error: BaseException) -> bool:
 def _new_token(answer: Mapping[str, Any]) -> NewToken:
     value = answer.get("access_token")
     if not isinstance(value, str) or not value:
-        raise GraphRequestError("Meta granted a token in a form that is not known.")
+        raise GraphRequestError("Meta granted a token in a form that is not known.", remedy=ODD_ANSWER)
     try:
         seconds = int(answer.get("expires_in") or 0)
-    except (TypeError, ValueError):
-        seconds = 0
-    return NewToken(value, datetime.now(UTC) + timedelta(seconds=seconds) if seconds > 0 else None)
+        end = datetime.now(UTC) + timedelta(seconds=seconds) if seconds > 0 else None
+    except (TypeError, ValueError, OverflowError):
+        end = None
+    return NewToken(value, end)
 
 
 def _facts(error: GraphError) -> dict[str, Any]:
