@@ -1,7 +1,8 @@
-"""Rows in batches of any size become batches of one size."""
+"""Rows in batches of any size become batches of one size, and those become smaller ones where they have to."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,6 +11,46 @@ from airflow_provider_fbca.exceptions import UsersError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from airflow_provider_fbca.graph.sessions import Session
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Piece:
+    """Rows that travel together. They stay in Arrow's memory, so that they can be cut.
+
+    :param rows: of the piece.
+    :param first_row: position of the first among all rows of the call, from 0.
+    :param moves: how many sessions were over before it got through.
+    :param may_have_closed: the session that an earlier request of these rows may have closed.
+    """
+
+    rows: pa.RecordBatch
+    first_row: int
+    moves: int = 0
+    may_have_closed: Session | None = None
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def part(self, start: int, size: int) -> Piece:
+        """Return some of the rows.
+
+        :param start: the first of them, from 0.
+        :param size: how many, if there are so many.
+        """
+        return replace(self, rows=self.rows.slice(start, size), first_row=self.first_row + start)
+
+    def cut(self, size: int) -> list[Piece]:
+        """Return all rows in parts.
+
+        :param size: rows of each part but the last, which may be smaller.
+        """
+        return [self.part(start, size) for start in range(0, len(self), size)]
+
+    def moved(self) -> Piece:
+        """Return the piece on its way to another session."""
+        return replace(self, moves=self.moves + 1, may_have_closed=None)
 
 
 def rechunk(rows: Iterable[pa.RecordBatch], size: int) -> Iterator[tuple[pa.RecordBatch, bool]]:

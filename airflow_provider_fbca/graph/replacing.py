@@ -8,18 +8,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_fbca.exceptions import GraphError, GraphTransientError
-from airflow_provider_fbca.graph.delivery import Delivery
+from airflow_provider_fbca.exceptions import GraphError, GraphRetryableError, GraphTransientError
+from airflow_provider_fbca.graph.delivery import Delivery, Flight
 from airflow_provider_fbca.graph.errors import REPLACE_NOT_BEGUN
 from airflow_provider_fbca.graph.retry import repeat_unsent
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from airflow_provider_fbca.graph.delivery import Prepared
+    from airflow_provider_fbca.graph.delivery import Parcel
     from airflow_provider_fbca.graph.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -32,41 +30,52 @@ _MOST_SESSIONS = 3
 class Replacing(Delivery):
     """One replace: its first batch is never sent twice in one session (rule L9)."""
 
-    def place(self, prepared: Prepared, session: Session | None, pool: ThreadPoolExecutor) -> Session | None:
-        """Put a batch into its session and send it; returns the session for the next one."""
-        if session is not None:
-            return super().place(prepared, session, pool)
-        return self._begin(prepared, pool)
-
-    def _begin(self, prepared: Prepared, pool: ThreadPoolExecutor) -> Session | None:
-        """Send the first batch, in further sessions where it turns out not to have arrived."""
+    def _place(self, parcel: Parcel, *, closes: bool = False) -> None:
+        """Put a parcel into the session and send it; the first in further sessions where it has not arrived."""
+        if self.session is not None:
+            super()._place(parcel, closes=closes)
+            return
         for _ in range(_MOST_SESSIONS):
             try:
-                return super().place(prepared, None, pool)
+                super()._place(parcel, closes=closes)
             except GraphTransientError as error:
                 lost = error
+            else:
+                return
             if repeat_unsent(lost):
                 break
             log.warning("Meta did not say whether it took the first batch of the replace; finding out.")
             # Only once it can land no more does its absence mean anything.
             self.options.wait_out_flights()
             try:
-                return self._go_on(prepared, self.sessions[-1], pool)
+                self._go_on(parcel, self.sessions[-1], closes=closes)
             except GraphError as error:
                 if error.subcode != REPLACE_NOT_BEGUN:
                     raise
+            else:
+                return
             log.warning("It did not arrive: the replace begins anew, in another session.")
         raise lost
 
-    def _go_on(self, prepared: Prepared, session: Session, pool: ThreadPoolExecutor) -> Session | None:
+    def _go_on(self, parcel: Parcel, session: Session, *, closes: bool) -> None:
         """Send the rows of the first batch as a further one, which Meta refuses unless the first has arrived.
 
         Meta documents both: a number other than 1 may come in any order and more than once, and without a first batch
         it is refused. So the answer is surer than what any reading of the audience could tell.
         """
-        batch = session.next_batch(
-            prepared.payload, first_row=prepared.first_row, rows=prepared.rows, last=prepared.last
-        )
-        self.flying[pool.submit(self.send, batch, session, may_have_landed=True)] = session
-        self.wait(0)
-        return None if prepared.last else session
+        piece = replace(parcel.piece, may_have_closed=session if closes else None)
+        self._send(self._batch(parcel, session, closes=closes), Flight(piece, session))
+        self._wait(0)
+        self.session = None if session.is_closed else session
+
+    def _session_for(self) -> tuple[Session, bool]:
+        """Return the session of the replace, the only one that it can have."""
+        if self.session is None:
+            return self._new_session(), False
+        if self.session.is_old(self.options.clock()):
+            raise GraphRetryableError(
+                "The replace is 80 minutes old and not all sent: Meta would drop what comes after 90 minutes.",
+                remedy="Meta will apply the part that it has 90 minutes after its beginning. Wait for that, then run "
+                'the task again with a higher max_concurrency or on a faster line, or use strategy="delta".',
+            )
+        return self.session, False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_fbca.graph.payload import json_bytes
 
 if TYPE_CHECKING:
+    from airflow_provider_fbca.graph.outcome import BatchAck
     from airflow_provider_fbca.graph.payload import Payload
 
 #: Session ids are 64-bit at Meta; JSON numbers are exact everywhere up to here.
@@ -20,7 +21,7 @@ MAX_SESSION_ID: Final = 2**53 - 1
 SESSION_SECONDS: Final = 90 * 60.0
 #: From this age on a session takes one last batch only.
 ROLL_OVER_SECONDS: Final = 80 * 60.0
-#: From this age on nothing more is sent in a session: the margin is for the request's own flight.
+#: From this age on nothing more is sent in a session: the margin is for the request's own flight, if not longer.
 TOO_OLD_SECONDS: Final = 88 * 60.0
 
 
@@ -63,15 +64,42 @@ class Session:
     """What is known of one session.
 
     :param session_id: its id.
-    :param begun: when it began, on the uploader's clock.
+    :param begun: when it began, on the uploader's clock; at Meta it begins with its first batch, never before that.
+    :param flight: seconds that one of its requests may be on its way.
     :param batches: how many have been numbered.
+    :param acknowledged: how many Meta has acknowledged.
     :param received: how many people Meta has counted.
+    :param is_closed: whether Meta has acknowledged its last batch.
     """
 
     session_id: int
     begun: float
+    flight: float = 0.0
     batches: int = 0
+    acknowledged: int = 0
     received: int = 0
+    is_closed: bool = False
+
+    def is_old(self, instant: float) -> bool:
+        """Whether it takes only one more batch, its last.
+
+        :param instant: on the uploader's clock.
+        """
+        return instant - self.begun > ROLL_OVER_SECONDS
+
+    def is_too_old(self, instant: float) -> bool:
+        """Whether a batch sent now could arrive after its end.
+
+        :param instant: on the uploader's clock.
+        """
+        return instant - self.begun > min(TOO_OLD_SECONDS, SESSION_SECONDS - self.flight)
+
+    def is_over(self, instant: float) -> bool:
+        """Whether it has ended, so that Meta may have dropped what came last.
+
+        :param instant: on the uploader's clock.
+        """
+        return instant - self.begun >= SESSION_SECONDS
 
     def next_batch(self, payload: Payload, *, first_row: int, rows: int, last: bool) -> Batch:
         """Number the next batch.
@@ -84,10 +112,12 @@ class Session:
         self.batches += 1
         return Batch(self.session_id, self.batches, last, payload, first_row, rows)
 
-    def count(self, received: int | None) -> None:
-        """Take in what an answer counted.
+    def take(self, ack: BatchAck) -> None:
+        """Take in Meta's answer to one of its batches.
 
-        :param received: people in the session so far; None where Meta did not say.
+        :param ack: the answer.
         """
+        self.acknowledged += 1
+        self.is_closed = self.is_closed or ack.last
         # Meta counts from the session's beginning, and answers may overtake each other.
-        self.received = max(self.received, received or 0)
+        self.received = max(self.received, ack.received or 0)

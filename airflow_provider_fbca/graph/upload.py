@@ -18,7 +18,7 @@ from airflow_provider_fbca.exceptions import (
     OptionsError,
     UsersError,
 )
-from airflow_provider_fbca.graph.delivery import BatchAck, Delivery, Options, UploadTotals, Verb
+from airflow_provider_fbca.graph.delivery import Delivery
 from airflow_provider_fbca.graph.errors import (
     REPLACE_FINISHED,
     REPLACE_IN_PROGRESS,
@@ -26,6 +26,8 @@ from airflow_provider_fbca.graph.errors import (
     REPLACE_TIMED_OUT,
 )
 from airflow_provider_fbca.graph.ids import account_number, audience_number
+from airflow_provider_fbca.graph.options import Options, Verb
+from airflow_provider_fbca.graph.outcome import BatchAck, UploadTotals
 from airflow_provider_fbca.graph.payload import payloads_within
 from airflow_provider_fbca.graph.replacing import Replacing
 from airflow_provider_fbca.graph.sessions import MAX_SESSION_ID, Session
@@ -71,7 +73,8 @@ class UserUploader:
 
     Rows are record batches of any size, one column a key (see :func:`~airflow_provider_fbca.graph.payload.payload_json`
     for types). Each call begins a session, and another one before the first is 80 minutes old. A batch whose outcome is
-    unknown is sent again where that is harmless.
+    unknown is sent again where that is harmless, and one that met the end of its session goes in another: Meta drops
+    what comes after 90 minutes without a word.
 
     When a batch fails for good, no further batch is begun, those on their way are waited for (and reported to
     ``on_batch``), and the first error is raised. The session is left open: Meta closes it by itself, and closing a
@@ -233,13 +236,12 @@ class UserUploader:
         """
         if batch_seq <= 1:
             raise OptionsError("batch_seq must be above 1: a batch with 1 starts the replace anew.")
-        session = Session(session_id, self._options.clock())
-        session.batches = batch_seq - 1
+        session = Session(session_id, self._options.clock(), batches=batch_seq - 1)
         run = Delivery(self._options, Verb.REPLACE, total)
         options = self._options
         payload, count = next(payloads_within(rows, options.max_payload_bytes, extra=options.payload_extra))
         try:
-            run.send(session.next_batch(payload, first_row=0, rows=count, last=True), session)
+            run.sender.send(session.next_batch(payload, first_row=0, rows=count, last=True), session)
         except GraphError as error:
             if error.subcode in {REPLACE_FINISHED, REPLACE_TIMED_OUT}:
                 return ReplaceState.CLOSED_BEFORE
@@ -262,13 +264,12 @@ class UserUploader:
         """
         run = Delivery(self._options, Verb.ERASE, 0)
         sent = 0
-        for batch in run.batches(rows):
+        for parcel in run.parcels(rows):
             # Such requests know no session; this one only counts.
             session = Session(MAX_SESSION_ID, self._options.clock())
-            run.send(
-                session.next_batch(batch.payload, first_row=batch.first_row, rows=batch.rows, last=False),
-                session,
-                node=f"act_{account_number(account_id)}",
+            batch = session.next_batch(
+                parcel.payload, first_row=parcel.piece.first_row, rows=len(parcel.piece), last=False
             )
+            run.sender.send(batch, session, node=f"act_{account_number(account_id)}")
             sent += 1
         return sent

@@ -19,7 +19,7 @@ from airflow_provider_fbca.graph.sessions import SESSION_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from airflow_provider_fbca.graph.delivery import Options
+    from airflow_provider_fbca.graph.options import Options
 
 log = logging.getLogger(__name__)
 

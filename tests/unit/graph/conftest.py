@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from graph_meta import NOON, Meta
 from graph_wire import TOKEN, OddServer
 
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.retry import RetryPolicy
+from airflow_provider_fbca.sandbox import Clock
 from airflow_provider_fbca.sandbox.testing import serve
 
 if TYPE_CHECKING:
@@ -56,3 +58,17 @@ def api(sandbox: Any, pauses: list[float]) -> GraphApi:
         timeout=20,
         retry=RetryPolicy(sleep=pauses.append),
     )
+
+
+@pytest.fixture(scope="module")
+def clocked() -> Iterator[tuple[Any, Clock]]:
+    clock = Clock(NOON)
+    with serve(clock=clock) as sandbox:
+        yield sandbox, clock
+
+
+@pytest.fixture
+def meta(clocked: Any) -> Meta:
+    sandbox, clock = clocked
+    sandbox.reset()
+    return Meta(sandbox, clock)

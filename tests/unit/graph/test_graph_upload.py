@@ -38,6 +38,9 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+
 
 def uploader(api: GraphApi, audience_id: str = AUDIENCE, **options: Any) -> UserUploader:
     ids = itertools.count(11)
@@ -287,13 +290,10 @@ class TestOrder:
 class TestSessions:
     def test_an_old_session_is_closed_and_another_begun(self, odd: OddServer, odd_api: GraphApi) -> None:
         clock = Clock()
-
-        def answer(seen: Seen) -> Reply:
-            clock.now += 25 * 60
-            return accepts(seen)
-
-        odd.answer = answer
-        totals = uploader(odd_api, clock=clock, max_concurrency=1).add(people(700), total=700)
+        odd.answer = accepts
+        totals = uploader(odd_api, clock=clock, max_concurrency=1, on_batch=lambda _ack: clock.move(25 * 60)).add(
+            people(700), total=700
+        )
         assert [(one["session_id"], one["batch_seq"], one["last_batch_flag"]) for one in sessions_of(odd)] == [
             (11, 1, False),
             (11, 2, False),
@@ -308,27 +308,20 @@ class TestSessions:
 
     def test_a_session_between_80_and_88_minutes_takes_one_last_batch(self, odd: OddServer, odd_api: GraphApi) -> None:
         clock, steps = Clock(), iter([0, 81 * 60, 0, 0])
-
-        def answer(seen: Seen) -> Reply:
-            clock.now += next(steps)
-            return accepts(seen)
-
-        odd.answer = answer
-        uploader(odd_api, clock=clock, max_concurrency=1).add(people(400), total=400)
+        odd.answer = accepts
+        uploader(odd_api, clock=clock, max_concurrency=1, on_batch=lambda _ack: clock.move(next(steps))).add(
+            people(400), total=400
+        )
         closed = [(one["session_id"], one["batch_seq"]) for one in sessions_of(odd) if one["last_batch_flag"]]
         assert closed == [(11, 3), (12, 1)]
 
     def test_a_session_that_meta_has_closed_by_itself_takes_nothing(self, odd: OddServer, odd_api: GraphApi) -> None:
-        clock = Clock()
+        clock, steps = Clock(), iter([0, 100 * 60, 0])
         odd.answer = accepts
-
-        def rows() -> Iterator[pa.RecordBatch]:
-            yield from people(200, step=100)
-            clock.now += 100 * 60
-            yield from people(100, start=200)
-
-        uploader(odd_api, clock=clock, max_concurrency=1).add(rows(), total=300)
-        assert [one["session_id"] for one in sessions_of(odd)] == [11, 12, 12]
+        uploader(odd_api, clock=clock, max_concurrency=1, on_batch=lambda _ack: clock.move(next(steps))).add(
+            people(300), total=300
+        )
+        assert [one["session_id"] for one in sessions_of(odd)] == [11, 11, 12]
 
     def test_a_replace_that_gets_too_old_stops(self, odd: OddServer, odd_api: GraphApi) -> None:
         clock = Clock()
@@ -343,17 +336,17 @@ class TestSessions:
         assert len(odd.seen) == 2
         assert not any(one["last_batch_flag"] for one in sessions_of(odd))
 
-    def test_no_try_is_made_near_the_end_of_a_session(self, odd: OddServer, odd_api: GraphApi) -> None:
+    def test_a_line_on_which_no_session_is_long_enough_is_told(self, odd: OddServer, odd_api: GraphApi) -> None:
         clock = Clock()
 
         def answer(seen: Seen) -> Reply:
-            clock.now += 89 * 60
+            clock.move(89 * 60)
             return Reply(502, b"<html>")
 
         odd.answer = answer
         with pytest.raises(GraphRetryableError, match="near its 90 minutes"):
             uploader(odd_api, clock=clock).add(people(10), total=10)
-        assert len(odd.seen) == 1
+        assert [one["session_id"] for one in sessions_of(odd)] == [11, 12, 13, 14]
 
     @pytest.mark.parametrize("bad", [0, -1, 2**53, True, "7", None])
     def test_session_ids_are_checked(self, odd: OddServer, odd_api: GraphApi, bad: Any) -> None:

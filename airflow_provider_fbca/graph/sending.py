@@ -1,0 +1,173 @@
+"""One batch on its way: its tries, its answer, and whether its rows have to go another way.
+
+.. seealso::
+    https://developers.facebook.com/documentation/ads-commerce/marketing-api/audiences/guides/custom-audiences
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from airflow_provider_fbca.exceptions import GraphError, GraphRetryableError
+from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, REPLACE_FINISHED
+from airflow_provider_fbca.graph.options import Verb
+from airflow_provider_fbca.graph.outcome import BatchAck
+from airflow_provider_fbca.graph.retry import repeat_any, repeat_unsent
+from airflow_provider_fbca.graph.samples import sampled_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_fbca.graph.options import Options
+    from airflow_provider_fbca.graph.payload import Payload
+    from airflow_provider_fbca.graph.retry import Repeatable
+    from airflow_provider_fbca.graph.sessions import Batch, Session
+
+
+class Why(Enum):
+    """Why the rows of a batch go another way."""
+
+    #: Its session is over, or nearly: Meta would drop it without a word.
+    AGE = "age"
+
+
+class SentBackError(Exception):
+    """A batch is not acknowledged, and its rows go another way.
+
+    :param why: what is to be done with them.
+    """
+
+    def __init__(self, why: Why) -> None:
+        self.why = why
+        super().__init__(why.value)
+
+
+class StoppedError(Exception):
+    """Another batch failed, so this one was not sent (again)."""
+
+
+@dataclass(frozen=True)
+class BatchSender:
+    """Sends the batches of one call. Its methods may run in any thread.
+
+    :param options: of the uploader.
+    :param verb: what is done with the people.
+    :param total: rows of the call, a hint for Meta.
+    :param pause: waits between two tries.
+    :param stop: set once no further request is wanted.
+    """
+
+    options: Options
+    verb: Verb
+    total: int
+    pause: Callable[[float], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def send(
+        self,
+        batch: Batch,
+        session: Session,
+        *,
+        node: str | None = None,
+        may_have_closed: bool = False,
+        may_come_back: bool = False,
+    ) -> BatchAck:
+        """Send one batch, with its tries, and read the answer.
+
+        :param batch: what to send.
+        :param session: that it belongs to.
+        :param node: whose edge takes it; the audience's by default.
+        :param may_have_closed: whether an earlier request of these rows may have closed the session.
+        :param may_come_back: whether the caller can send its rows another way.
+        :raises SentBackError: they have to go another way.
+        :raises GraphError: the batch was refused or not answered, after all its tries.
+        """
+        options = self.options
+        members: dict[str, bytes | Payload] = {"payload": batch.payload}
+        if self.verb is not Verb.ERASE:
+            members["session"] = batch.session_json(self.total)
+        # Those of a replace belong together.
+        may_move = may_come_back and self.verb is not Verb.REPLACE
+        # A replace's first batch starts it: a second one could start it twice.
+        starts = self.verb is Verb.REPLACE and batch.seq == 1
+        tries = _Tries(repeat_unsent if starts else repeat_any, batch, may_have_closed=may_have_closed)
+
+        def before_try() -> None:
+            if self.stop.is_set():
+                raise StoppedError
+            options.ask_before_request()
+            if session.is_too_old(options.clock()):
+                raise SentBackError(Why.AGE) if may_move else out_of_time()
+
+        method, edge = self.verb.value
+        started = options.clock()
+        try:
+            answer = options.api.send(
+                method,
+                (node or options.audience_id, edge),
+                members,
+                repeatable=tries.repeatable,
+                before_try=before_try,
+                sleep=self.pause,
+            )
+        except GraphError as error:
+            # Our own earlier try had got through: the session it closed is the one that is now finished.
+            if not (tries.may_have_closed and error.subcode == REPLACE_FINISHED):
+                raise
+            answer = {}
+        if may_move and session.is_over(options.clock()):
+            # A process may be held up between the check and the request, and Meta tells nobody what it drops.
+            raise SentBackError(Why.AGE)
+        return BatchAck(
+            session_id=batch.session_id,
+            batch_seq=batch.seq,
+            last=batch.last,
+            first_row=batch.first_row,
+            rows=batch.rows,
+            received=_count(answer.get("num_received")),
+            invalid=_count(answer.get("num_invalid_entries")) or 0,
+            size=len(batch.payload),
+            seconds=options.clock() - started,
+            invalid_rows=tuple(
+                batch.first_row + row for row in sampled_rows(answer.get("invalid_entry_samples"), batch.payload)
+            ),
+        )
+
+
+class _Tries:
+    """What the tries of one batch have taught so far."""
+
+    def __init__(self, safe: Repeatable, batch: Batch, *, may_have_closed: bool) -> None:
+        self.may_have_closed = may_have_closed
+        self._safe = safe
+        self._batch = batch
+
+    def repeatable(self, error: BaseException) -> bool:
+        # An audience that Meta has only just created may not be known everywhere yet.
+        if isinstance(error, GraphError) and error.code == ALIAS_UNKNOWN:
+            return True
+        again = self._safe(error)
+        if again and self._batch.last and not repeat_unsent(error):
+            self.may_have_closed = True
+        return again
+
+
+def out_of_time() -> GraphRetryableError:
+    """Return the error of a batch that no session takes in time."""
+    return GraphRetryableError(
+        "The upload session came near its 90 minutes before a batch got through.",
+        remedy="Run the task again: it begins another session.",
+    )
+
+
+def _count(value: object) -> int | None:
+    """A count of Meta's, which comes as a number or as text, or not at all."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return max(0, int(str(value)))
+    except (TypeError, ValueError, OverflowError):
+        return None
