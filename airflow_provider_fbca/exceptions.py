@@ -159,6 +159,38 @@ class GraphRemovalRefusedError(GraphRequestError):
     """Meta refused a removal since too few people would remain in the audience."""
 
 
+class GraphRowsRefusedError(GraphRequestError):
+    """Meta refused some rows, each by itself, and took the others.
+
+    :param refusal: Meta's refusal of one of them, or of a batch that held it.
+    :param rows: positions of the refused rows among all rows of the call, from 0, in order.
+    :param all_found: False where the search ended before all other rows had gone through.
+    :param where: names the rows for a reader, in place of their positions.
+    """
+
+    #: Row numbers that a message shows.
+    MOST_SHOWN = 20
+
+    def __init__(
+        self, refusal: GraphError, rows: tuple[int, ...], *, all_found: bool = True, where: str | None = None
+    ) -> None:
+        self.refusal = refusal
+        self.rows = rows
+        self.all_found = all_found
+        #: For each of the rows the file that keeps it, and its number there, from 1; empty until they are looked up.
+        self.places: tuple[tuple[str, int], ...] = ()
+        shown = ", ".join(f"{row:,}" for row in rows[: self.MOST_SHOWN])
+        more = f" and {len(rows) - self.MOST_SHOWN:,} more" if len(rows) > self.MOST_SHOWN else ""
+        others = "took all others" if all_found else "may refuse more: not all others were sent"
+        super().__init__(
+            f"Meta refused {len(rows):,} of the rows by themselves and {others}; "
+            f"{where or f'rows (numbers from 0): {shown}{more}'}. {refusal.message}",
+            remedy="Look at all cells of these rows, and run the task again without them or with them mended.",
+        )
+        self.code, self.subcode = refusal.code, refusal.subcode
+        self.fbtrace_id, self.http_status = refusal.fbtrace_id, refusal.http_status
+
+
 class GraphFlaggedError(GraphError):
     """Meta has flagged or blocked the audience or the account; only a person can clear that."""
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.exceptions import GraphError, OptionsError
@@ -18,11 +18,13 @@ from airflow_provider_fbca.graph.chunks import Piece, rechunk
 from airflow_provider_fbca.graph.options import Verb
 from airflow_provider_fbca.graph.outcome import Tally
 from airflow_provider_fbca.graph.payload import payloads_within
-from airflow_provider_fbca.graph.sending import BatchSender, SentBackError, StoppedError, out_of_time
+from airflow_provider_fbca.graph.refusals import Refusals
+from airflow_provider_fbca.graph.sending import BatchSender, SentBackError, StoppedError, Why, out_of_time
 from airflow_provider_fbca.graph.sessions import MAX_SESSION_ID, Session
+from airflow_provider_fbca.graph.sizes import Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     import pyarrow as pa
 
@@ -79,8 +81,12 @@ class Delivery:
     #: Pieces that go another way than they went; they come before any others.
     returned: deque[Piece] = field(default_factory=deque, init=False)
     tally: Tally = field(default_factory=Tally, init=False)
+    refusals: Refusals = field(default_factory=Refusals, init=False)
+    #: A row that Meta has taken.
+    good: Piece | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.sizes = Sizes(self.options.batch_size)
         self.sender = BatchSender(self.options, self.verb, self.total, self._pause)
 
     def go(self, rows: Iterable[pa.RecordBatch]) -> UploadTotals:
@@ -106,28 +112,38 @@ class Delivery:
 
     def _written(self, piece: Piece, *, ends: bool = True) -> Iterator[Parcel]:
         """Prepare a piece, in parts where it is too large."""
-        options, start = self.options, 0
-        for payload, size in payloads_within(piece.rows, options.max_payload_bytes, extra=options.payload_extra):
-            part = piece.part(start, size)
-            start += size
-            yield Parcel(part, payload, ends and start == len(piece))
+        options, done = self.options, 0
+        while done < len(piece):
+            some = piece.part(done, self.sizes.rows)
+            for payload, size in payloads_within(some.rows, options.max_payload_bytes, extra=options.payload_extra):
+                part = piece.part(done, size)
+                done += size
+                yield Parcel(part, payload, ends and done == len(piece))
 
     def _send_all(self, rows: Iterable[pa.RecordBatch]) -> None:
         for parcel in self.parcels(rows):
             if parcel.ends:
                 self._settle()
-                self._place(parcel, closes=True)
-                self._settle(closes=True)
             else:
                 self._send_returned()
-                self._place(parcel)
+            if len(parcel.piece) > self.sizes.rows:
+                # It was prepared before one of its size came back.
+                self.returned.append(parcel.piece)
+            else:
+                self._place(parcel, closes=parcel.ends)
+            if parcel.ends:
+                self._settle(closes=True)
+                self._close()
+        if error := self.refusals.error():
+            raise error
 
     def _send_returned(self) -> None:
         """Send what came back; more may come back meanwhile."""
+        self._wait(self.options.max_concurrency - 1)
         while self.returned:
-            self._wait(self.options.max_concurrency - 1)
             for parcel in self._written(self.returned.popleft()):
                 self._place(parcel)
+            self._wait(self.options.max_concurrency - 1)
 
     def _settle(self, *, closes: bool = False) -> None:
         """Wait until all that was placed is acknowledged, and send again what comes back.
@@ -141,8 +157,15 @@ class Delivery:
                     # Only now is it known whether something comes after it.
                     self._wait(0)
                 self._place(parcel, closes=closes and parcel.ends and not self.returned)
-            if not self.returned:
-                self._wait(0)
+            # What came back tells how large the next may be, so it is looked at before that is written.
+            self._wait(self.options.max_concurrency - 1 if self.returned else 0)
+
+    def _close(self) -> None:
+        """Close the session with a row that Meta has taken, where the rows that should have done so were refused."""
+        if not (self.session and self.session.acknowledged and self.good):
+            return
+        for parcel in self._written(self.good):
+            self.sender.send(self._batch(parcel, self.session, closes=True), self.session)
 
     def _place(self, parcel: Parcel, *, closes: bool = False) -> None:
         """Put a parcel into its session and send it.
@@ -170,11 +193,14 @@ class Delivery:
         piece, session = flight.piece, flight.session
 
         def send() -> BatchAck:
-            return self.sender.send(
-                batch, session, may_have_closed=piece.may_have_closed is session, may_come_back=True
-            )
+            may_have_closed = piece.may_have_closed is session
+            return self.sender.send(batch, session, may_have_closed=may_have_closed, ways=self._ways(session))
 
         self.flying[self._pool.submit(send)] = flight
+
+    def _ways(self, _session: Session) -> Collection[Why]:
+        """Return for what reasons a batch of a session may come back."""
+        return tuple(Why)
 
     def _session_for(self) -> tuple[Session, bool]:
         """Return the session that the next batch belongs to, and whether its age makes that batch its last."""
@@ -207,7 +233,7 @@ class Delivery:
             flight = self.flying.pop(future)
             error = future.exception()
             if isinstance(error, SentBackError):
-                error = self._take_back(flight.piece, error)
+                error = self._take_back(flight, error)
             elif error is None:
                 self._report(future.result(), flight)
             if error and (failed is None or isinstance(failed, StoppedError)):
@@ -215,16 +241,27 @@ class Delivery:
         if failed:
             raise failed
 
-    def _take_back(self, piece: Piece, _sent_back: SentBackError) -> GraphError | None:
+    def _take_back(self, flight: Flight, sent_back: SentBackError) -> GraphError | None:
         """Decide which way the rows of a batch go that Meta has not acknowledged; an error where there is none."""
-        if piece.moves == _MOST_MOVES:
-            return out_of_time()
-        self.returned.appendleft(piece.moved())
+        piece, error = flight.piece, sent_back.error
+        if sent_back.may_have_closed:
+            piece = replace(piece, may_have_closed=flight.session)
+        if sent_back.why is Why.ROWS and error:
+            self.returned.extendleft(reversed(piece.cut(-(-len(piece) // 2)) if len(piece) > 1 else ()))
+            return self.refusals.take(piece, error)
+        if sent_back.why is Why.AGE:
+            self.returned.appendleft(piece.moved())
+            return out_of_time() if piece.moves == _MOST_MOVES else None
+        log.info("A batch of %s rows was too large for the way to Meta; sending it in parts.", f"{len(piece):,}")
+        self.returned.extendleft(reversed(piece.cut(self.sizes.complain(len(piece)))))
         return None
 
     def _report(self, ack: BatchAck, flight: Flight) -> None:
         flight.session.take(ack)
         self.tally.count(ack)
+        self.sizes.acknowledge(ack.rows)
+        self.refusals.acknowledge()
+        self.good = self.good or replace(flight.piece, rows=flight.piece.rows.take([0]))
         self.options.on_batch(ack)
 
     def _pause(self, seconds: float) -> None:

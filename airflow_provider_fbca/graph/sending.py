@@ -12,14 +12,16 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from airflow_provider_fbca.exceptions import GraphError, GraphRetryableError
+from airflow_provider_fbca.graph.complaints import is_about_rows, is_about_size, may_be_about_size
 from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, REPLACE_FINISHED
 from airflow_provider_fbca.graph.options import Verb
 from airflow_provider_fbca.graph.outcome import BatchAck
 from airflow_provider_fbca.graph.retry import repeat_any, repeat_unsent
 from airflow_provider_fbca.graph.samples import sampled_rows
+from airflow_provider_fbca.graph.sizes import FLOOR_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from airflow_provider_fbca.graph.options import Options
     from airflow_provider_fbca.graph.payload import Payload
@@ -32,16 +34,26 @@ class Why(Enum):
 
     #: Its session is over, or nearly: Meta would drop it without a word.
     AGE = "age"
+    #: It was refused for its size.
+    TOO_LARGE = "too large"
+    #: It failed twice in a row as batches do that are too large, and may have been applied.
+    SEEMS_TOO_LARGE = "seems too large"
+    #: It was refused for what is in it.
+    ROWS = "rows"
 
 
 class SentBackError(Exception):
     """A batch is not acknowledged, and its rows go another way.
 
     :param why: what is to be done with them.
+    :param error: Meta's refusal, if there was one.
+    :param may_have_closed: whether one of its requests may have closed its session.
     """
 
-    def __init__(self, why: Why) -> None:
+    def __init__(self, why: Why, error: GraphError | None = None, *, may_have_closed: bool = False) -> None:
         self.why = why
+        self.error = error
+        self.may_have_closed = may_have_closed
         super().__init__(why.value)
 
 
@@ -73,7 +85,7 @@ class BatchSender:
         *,
         node: str | None = None,
         may_have_closed: bool = False,
-        may_come_back: bool = False,
+        ways: Collection[Why] = (),
     ) -> BatchAck:
         """Send one batch, with its tries, and read the answer.
 
@@ -81,7 +93,7 @@ class BatchSender:
         :param session: that it belongs to.
         :param node: whose edge takes it; the audience's by default.
         :param may_have_closed: whether an earlier request of these rows may have closed the session.
-        :param may_come_back: whether the caller can send its rows another way.
+        :param ways: for what reasons the caller can send its rows another way.
         :raises SentBackError: they have to go another way.
         :raises GraphError: the batch was refused or not answered, after all its tries.
         """
@@ -89,18 +101,16 @@ class BatchSender:
         members: dict[str, bytes | Payload] = {"payload": batch.payload}
         if self.verb is not Verb.ERASE:
             members["session"] = batch.session_json(self.total)
-        # Those of a replace belong together.
-        may_move = may_come_back and self.verb is not Verb.REPLACE
         # A replace's first batch starts it: a second one could start it twice.
         starts = self.verb is Verb.REPLACE and batch.seq == 1
-        tries = _Tries(repeat_unsent if starts else repeat_any, batch, may_have_closed=may_have_closed)
+        tries = _Tries(repeat_unsent if starts else repeat_any, batch, ways, may_have_closed=may_have_closed)
 
         def before_try() -> None:
             if self.stop.is_set():
                 raise StoppedError
             options.ask_before_request()
             if session.is_too_old(options.clock()):
-                raise SentBackError(Why.AGE) if may_move else out_of_time()
+                raise SentBackError(Why.AGE) if Why.AGE in ways else out_of_time()
 
         method, edge = self.verb.value
         started = options.clock()
@@ -116,9 +126,12 @@ class BatchSender:
         except GraphError as error:
             # Our own earlier try had got through: the session it closed is the one that is now finished.
             if not (tries.may_have_closed and error.subcode == REPLACE_FINISHED):
-                raise
+                why = tries.why_back(error)
+                if why is None:
+                    raise
+                raise SentBackError(why, error, may_have_closed=tries.may_have_closed) from None
             answer = {}
-        if may_move and session.is_over(options.clock()):
+        if Why.AGE in ways and session.is_over(options.clock()):
             # A process may be held up between the check and the request, and Meta tells nobody what it drops.
             raise SentBackError(Why.AGE)
         return BatchAck(
@@ -140,10 +153,14 @@ class BatchSender:
 class _Tries:
     """What the tries of one batch have taught so far."""
 
-    def __init__(self, safe: Repeatable, batch: Batch, *, may_have_closed: bool) -> None:
+    def __init__(self, safe: Repeatable, batch: Batch, ways: Collection[Why], *, may_have_closed: bool) -> None:
         self.may_have_closed = may_have_closed
         self._safe = safe
         self._batch = batch
+        # What is small is no smaller in parts.
+        self._ways = ways if batch.rows > FLOOR_ROWS else set(ways) - {Why.TOO_LARGE, Why.SEEMS_TOO_LARGE}
+        self._seemed_too_large = False
+        self._seems_too_large = False
 
     def repeatable(self, error: BaseException) -> bool:
         # An audience that Meta has only just created may not be known everywhere yet.
@@ -152,7 +169,18 @@ class _Tries:
         again = self._safe(error)
         if again and self._batch.last and not repeat_unsent(error):
             self.may_have_closed = True
-        return again
+        seems = may_be_about_size(error)
+        self._seems_too_large = seems and self._seemed_too_large and Why.SEEMS_TOO_LARGE in self._ways
+        self._seemed_too_large = seems
+        return again and not self._seems_too_large
+
+    def why_back(self, error: GraphError) -> Why | None:
+        """Return why the rows go another way after their last try; None where the error ends the upload."""
+        if self._seems_too_large:
+            return Why.SEEMS_TOO_LARGE
+        if Why.TOO_LARGE in self._ways and is_about_size(error):
+            return Why.TOO_LARGE
+        return Why.ROWS if Why.ROWS in self._ways and is_about_rows(error) else None
 
 
 def out_of_time() -> GraphRetryableError:

@@ -76,6 +76,12 @@ class UserUploader:
     unknown is sent again where that is harmless, and one that met the end of its session goes in another: Meta drops
     what comes after 90 minutes without a word.
 
+    A batch that is too large for Meta, or for the way to it, goes in halves, down to 500 rows, and the next ones are as
+    small for a while; where an answer was lost, only the second time in a row. One that Meta refuses for what is in it
+    (code 100) is halved until the rows are found: all others go through, then
+    :class:`~airflow_provider_fbca.exceptions.GraphRowsRefusedError` tells which they are. Where nothing goes through,
+    or after 64 such refusals, the call ends.
+
     When a batch fails for good, no further batch is begun, those on their way are waited for (and reported to
     ``on_batch``), and the first error is raised. The session is left open: Meta closes it by itself, and closing a
     replace half-way would make Meta apply half a list.
@@ -142,6 +148,7 @@ class UserUploader:
 
         :param rows: the people; without any, nothing is sent and no session begun.
         :param total: how many they are, a hint for Meta.
+        :raises GraphRowsRefusedError: Meta refused some rows, and took all others.
         :raises GraphError: a batch was refused or not answered, after all its tries.
         """
         return Delivery(self._options, Verb.ADD, total).go(rows)
@@ -152,6 +159,7 @@ class UserUploader:
         :param rows: the people, with the identifiers that they were added with.
         :param total: how many they are, a hint for Meta.
         :raises GraphRemovalRefusedError: too few people would remain.
+        :raises GraphRowsRefusedError: Meta refused some rows, and took all others.
         :raises GraphError: a batch was refused or not answered, after all its tries.
         """
         return Delivery(self._options, Verb.REMOVE, total).go(rows)
@@ -171,6 +179,7 @@ class UserUploader:
         :raises UsersError: there are no rows, and nothing was sent.
         :raises GraphBusyError: another replace or update is still going on.
         :raises GraphRetryableError: the session came near its 90 minutes, or broke; begin again with another.
+        :raises GraphRowsRefusedError: Meta refused some rows, and took all others.
         :raises GraphError: a batch was refused or not answered, after all its tries.
         """
         totals = Replacing(self._options, Verb.REPLACE, total).go(rows)

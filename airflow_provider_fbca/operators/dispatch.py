@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_fbca.exceptions import FbcaError, LedgerError
+from airflow_provider_fbca.exceptions import FbcaError, GraphRowsRefusedError, LedgerError
 from airflow_provider_fbca.ledger import OpenMarker, utc_now, write_again
-from airflow_provider_fbca.operators.invalid import invalid_rows
+from airflow_provider_fbca.operators.invalid import invalid_rows, naming_the_snapshot
 from airflow_provider_fbca.operators.journal import EntryJournal
 from airflow_provider_fbca.operators.manifest import manifest_of
 from airflow_provider_fbca.operators.progress import Progress
@@ -162,7 +162,7 @@ class Dispatch:
         """Write down what others must know of a sending that came to no end."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if not journal.is_open:
                 # Without a marker nobody would ever know them for something to delete.
                 with suppress(FbcaError):
@@ -173,6 +173,8 @@ class Dispatch:
                 # It saves a retry some requests, no more.
                 with suppress(FbcaError):
                     journal.leave()
+            if isinstance(error, GraphRowsRefusedError):
+                raise naming_the_snapshot(error, journal.entry.id) from None
             raise
 
     def _leave_copy(self, journal: EntryJournal, users: Snapshot) -> None:

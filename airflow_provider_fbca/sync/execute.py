@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from airflow_provider_fbca.exceptions import GraphRemovalRefusedError
+from airflow_provider_fbca.exceptions import GraphRemovalRefusedError, GraphRowsRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
 
@@ -141,7 +142,8 @@ class _Carrying:
         left = self.journal.begin(step, rows) if rows else None
         if not left or not left.count:
             return ()
-        totals = send(left.batches(), total=left.count)
+        with _looking_up(left):
+            totals = send(left.batches(), total=left.count)
         # A removal that lands after additions would take out people who were just added, and an addition that lands
         # after the next removals would bring people back (rule L9).
         self.sender.wait_out_flights()
@@ -150,10 +152,21 @@ class _Carrying:
     def _replace(self, rows: Rows) -> tuple[Part, ...]:
         """Hand over the whole list, always from its beginning (rule L10), and wait until Meta has applied it."""
         self.journal.begin("replace", rows)
-        totals = self.sender.replace(rows.batches(), total=rows.count)
+        with _looking_up(rows):
+            totals = self.sender.replace(rows.batches(), total=rows.count)
         self.sender.wait_until_replaced(totals.session_ids[-1])
         self.sender.wait_out_flights()
         return (Part("added", rows, totals),)
+
+
+@contextmanager
+def _looking_up(rows: Rows) -> Iterator[None]:
+    """Let the error of refused rows tell where they are kept."""
+    try:
+        yield
+    except GraphRowsRefusedError as error:
+        error.places = tuple(rows.locate(error.rows))
+        raise
 
 
 def _explained(error: GraphRemovalRefusedError, plan: Plan, gone: int, added: int = 0) -> GraphRemovalRefusedError:

@@ -223,7 +223,7 @@ def test_l7_third_run_is_given_a_list_of_manifests_and_removes_who_left(airflow:
 
 def test_l7_run_after_a_failed_one_removes_whom_that_had_added(airflow: Airflow, audience: str) -> None:
     airflow.refresh(audience, range(6))
-    airflow.sandbox.fault("graph", operation="add_users", nth=2, code=100, status=400, is_transient=False)
+    airflow.sandbox.fault("graph", operation="add_users", nth=2, code=200, status=400, is_transient=False)
     newcomers = airflow.fill(audience, range(10, 24))
     assert airflow.run() == "failed"
     held = held_rows(airflow.sandbox.members(audience))

@@ -103,7 +103,7 @@ def test_l7_old_run_cleared_after_newer_ones_of_which_one_failed(stage: Stage) -
     old = stage.assert_refreshes(case, logical_date="2025-11-05T00:00:00Z")
 
     # The second batch of additions is refused: people of this run are in the audience, and its manifest is not.
-    stage.sandbox.fault("graph", operation="add_users", nth=2, code=100, status=400, is_transient=False)
+    stage.sandbox.fault("graph", operation="add_users", nth=2, code=200, status=400, is_transient=False)
     case.fill(*(person(260 + offset) for offset in range(12)))
     _, state = stage.airflow.run(case.dag_id)
     assert state == "failed"
@@ -186,7 +186,7 @@ def test_nothing_secret_or_personal_is_left_behind(stage: Stage) -> None:
     case = stage.cases["left_behind"]
     case.fill(*(person(500 + offset) for offset in range(12)))
     stage.assert_refreshes(case)
-    stage.sandbox.fault("graph", operation="add_users", nth=2, code=100, status=400, is_transient=False)
+    stage.sandbox.fault("graph", operation="add_users", nth=2, code=200, status=400, is_transient=False)
     case.fill(*(person(506 + offset) for offset in range(12)))
     _, state = stage.airflow.run(case.dag_id)
     assert state == "failed"

@@ -11,6 +11,7 @@ from airflow_provider_fbca.graph.retry import RetryPolicy
 from airflow_provider_fbca.graph.upload import UserUploader
 
 if TYPE_CHECKING:
+    from airflow_provider_fbca.graph.outcome import BatchAck
     from airflow_provider_fbca.sandbox import Clock
 
 NOON = 1_800_000_000.0
@@ -74,3 +75,13 @@ class Meta:
 
 def names(first: int, end: int) -> set[str]:
     return {f"c{number}" for number in range(first, end)}
+
+
+class Reports:
+    """What an uploader has reported as acknowledged."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, ack: BatchAck) -> None:
+        self.rows += range(ack.first_row, ack.first_row + ack.rows)

@@ -153,8 +153,8 @@ def test_l9_a_question_that_is_refused_for_another_reason_is_told(odd: OddServer
 
 def test_l9_a_replace_of_someone_else_is_not_taken_for_ours(meta: Meta) -> None:
     theirs = meta.uploader(new_session=lambda: 999)
-    meta.sandbox.fault("graph", operation="replace_users", nth=2, code=100, is_transient=False, status=400)
-    with pytest.raises(ValueError, match="parameter"):
+    meta.sandbox.fault("graph", operation="replace_users", nth=2, code=200, is_transient=False, status=400)
+    with pytest.raises(GraphPermissionError):
         theirs.replace(people(300, start=1000), total=300)
     meta.sandbox.fault("drop", operation="replace_users")
     with pytest.raises(GraphBusyError):
@@ -351,8 +351,8 @@ def test_closing_while_meta_is_at_work_on_another_replace(odd: OddServer, odd_ap
 
 
 def test_closing_sends_so_many_rows_as_a_body_holds(meta: Meta) -> None:
-    meta.sandbox.fault("graph", operation="replace_users", nth=2, code=100, is_transient=False, status=400)
-    with pytest.raises(ValueError, match="parameter"):
+    meta.sandbox.fault("graph", operation="replace_users", nth=2, code=200, is_transient=False, status=400)
+    with pytest.raises(GraphPermissionError):
         meta.uploader().replace(people(300), total=300)
     [rows] = people(100, start=200)
     small = meta.uploader(max_body_bytes=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from graph_meta import Meta, names
+from graph_meta import Meta, Reports, names
 from graph_wire import people
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -14,8 +14,6 @@ from airflow_provider_fbca.graph.sessions import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from airflow_provider_fbca.graph.outcome import BatchAck
 
 MINUTE = 60.0
 
@@ -33,16 +31,6 @@ def advance_on_the_way(meta: Meta, minutes: Iterator[float], *, after: bool) -> 
         return answer
 
     meta.api._transport.exchange = exchange_slowly  # type: ignore[method-assign]
-
-
-class Reports:
-    """What an uploader has reported as acknowledged."""
-
-    def __init__(self) -> None:
-        self.rows: list[int] = []
-
-    def __call__(self, ack: BatchAck) -> None:
-        self.rows += range(ack.first_row, ack.first_row + ack.rows)
 
 
 def send(meta: Meta, verb: str, rows: int, **options: Any) -> Any:

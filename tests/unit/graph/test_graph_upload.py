@@ -153,8 +153,8 @@ class TestAgainstTheSandbox:
     def test_an_unfinished_replace_is_closed(self, sandbox: Any, api: GraphApi) -> None:
         audience_id = sandbox.create_audience()
         upload = uploader(api, audience_id)
-        sandbox.fault("graph", operation="replace_users", nth=3, code=100, is_transient=False)
-        with pytest.raises(ValueError, match="parameter"):
+        sandbox.fault("graph", operation="replace_users", nth=3, code=200, is_transient=False)
+        with pytest.raises(GraphPermissionError):
             upload.replace(people(300), total=300)
         [last] = people(1, start=299)
         assert upload.close_replace(11, last, batch_seq=3, total=300) is ReplaceState.CLOSED
@@ -609,7 +609,7 @@ class TestFlights:
 
 def test_an_error_tells_how_many_rows_were_acknowledged_before(sandbox: Any, api: GraphApi) -> None:
     audience_id = sandbox.create_audience()
-    sandbox.fault("graph", operation="add_users", nth=3, code=100, is_transient=False, status=400)
+    sandbox.fault("graph", operation="add_users", nth=3, code=200, is_transient=False, status=400)
     with pytest.raises(GraphError) as caught:
         uploader(api, audience_id, max_concurrency=1).add(people(450), total=450)
     assert caught.value.acknowledged == 200

@@ -240,7 +240,7 @@ def test_l6_after_a_delete_insert_that_removed_all_is_sent(run, refresh, members
 @pytest.mark.parametrize("nth", range(1, 5))
 def test_l6_after_a_run_that_failed_all_is_sent(refresh, sandbox, members, history, nth, when):
     refresh(emails(*OLD), **SMALL)
-    sandbox.fault("graph", path="/users", nth=nth, when=when, code=100, is_transient=False, status=400)
+    sandbox.fault("graph", path="/users", nth=nth, when=when, code=200, is_transient=False, status=400)
     with pytest.raises(AirflowFailException):
         refresh(emails(*NEW), **SMALL)
     assert len(history().exposure) == 2

@@ -72,7 +72,7 @@ def test_guards_count_who_leaves_for_good_and_not_who_is_removed_and_added_again
 
 def test_the_error_says_when_a_run_that_died_inflates_who_would_leave(run, refused, sandbox, members):
     run("refresh", emails(*"abcd"))
-    sandbox.fault("graph", operation="add_users", code=100, is_transient=False, status=400)
+    sandbox.fault("graph", operation="add_users", code=200, is_transient=False, status=400)
     with pytest.raises(AirflowFailException):
         run("refresh", emails("a", "w", "x", "y", "z"))
     told = "4 of them were sent, if at all, by runs that did not finish."

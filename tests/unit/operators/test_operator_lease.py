@@ -186,7 +186,7 @@ def test_l1_rows_that_were_stored_and_never_marked_are_not_left(run, files, memb
 
 def test_l8_a_task_that_fails_with_all_answered_lets_the_next_in_at_once(run, sandbox, members, monkeypatch):
     monkeypatch.setattr(AudienceRun, "_pause", lambda self, seconds: pytest.fail("waited"))
-    sandbox.fault("graph", operation="add_users", code=100, is_transient=False, status=400)
+    sandbox.fault("graph", operation="add_users", code=200, is_transient=False, status=400)
     with pytest.raises(AirflowFailException):
         run("upload", emails("a"))
     run("refresh", emails("b"))

@@ -210,7 +210,7 @@ def test_l4_whatever_a_run_that_failed_had_sent_is_gone_after_the_next_refresh(
     run, sandbox, members, history, ledger_folder, audience, kind, nth, when
 ):
     run("refresh", emails(*OLD), **SMALL)
-    sandbox.fault("graph", path="/users", nth=nth, when=when, code=100, is_transient=False, status=400)
+    sandbox.fault("graph", path="/users", nth=nth, when=when, code=200, is_transient=False, status=400)
     options = {} if kind == "upload" else {"strategy": kind}
     with pytest.raises(AirflowFailException):
         run("refresh" if options else "upload", emails(*NEW), **SMALL, **options)
@@ -236,7 +236,7 @@ def test_l4_an_answer_that_never_comes_counts_as_sent(run, sandbox, members, no_
 def test_l4_runs_that_fail_one_after_another_add_up(run, sandbox, members, history):
     run("refresh", emails("a"))
     for number in range(1, 5):
-        sandbox.fault("graph", operation="add_users", when="after", code=100, is_transient=False, status=400)
+        sandbox.fault("graph", operation="add_users", when="after", code=200, is_transient=False, status=400)
         with pytest.raises(AirflowFailException):
             run("refresh", emails(f"n{number}"))
     assert len(history().exposure) == 5
@@ -267,7 +267,7 @@ def test_l5_whoever_was_removed_is_added_again_by_a_refresh_that_has_them(run, m
 
 def test_l5_a_removal_that_dies_leaves_an_open_entry_that_adds_nobody(run, sandbox, history, members):
     run("upload", emails("a", "b"))
-    sandbox.fault("graph", operation="remove_users", code=100, is_transient=False, status=400)
+    sandbox.fault("graph", operation="remove_users", code=200, is_transient=False, status=400)
     with pytest.raises(AirflowFailException):
         run("remove", emails("a", "q"))
     assert [entry.opened.kind for entry in history().outstanding] == ["upload", "remove"]
@@ -400,7 +400,7 @@ def test_l11_neither_is_one_whose_ledger_began_after_another_tool_had_filled_it(
 
 
 def test_l11_a_ledger_that_began_empty_goes_on_though_its_first_run_failed(run, sandbox, members):
-    sandbox.fault("graph", operation="add_users", when="after", code=100, is_transient=False, status=400)
+    sandbox.fault("graph", operation="add_users", when="after", code=200, is_transient=False, status=400)
     with pytest.raises(AirflowFailException):
         run("upload", emails("a"))
     run("refresh", emails("b"))
