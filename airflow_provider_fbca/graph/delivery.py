@@ -22,9 +22,10 @@ from airflow_provider_fbca.graph.refusals import Refusals
 from airflow_provider_fbca.graph.sending import BatchSender, SentBackError, StoppedError, Why, out_of_time
 from airflow_provider_fbca.graph.sessions import MAX_SESSION_ID, Session
 from airflow_provider_fbca.graph.sizes import Sizes
+from airflow_provider_fbca.graph.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     import pyarrow as pa
 
@@ -87,7 +88,8 @@ class Delivery:
 
     def __post_init__(self) -> None:
         self.sizes = Sizes(self.options.batch_size)
-        self.sender = BatchSender(self.options, self.verb, self.total, self._pause)
+        self.window = Window(self.options.max_concurrency)
+        self.sender = BatchSender(self.options, self.verb, self.total, self.window, self._pause)
 
     def go(self, rows: Iterable[pa.RecordBatch]) -> UploadTotals:
         """Send all rows in the order that the verb asks for."""
@@ -139,26 +141,26 @@ class Delivery:
 
     def _send_returned(self) -> None:
         """Send what came back; more may come back meanwhile."""
-        self._wait(self.options.max_concurrency - 1)
+        self._wait_for_place()
         while self.returned:
             for parcel in self._written(self.returned.popleft()):
                 self._place(parcel)
-            self._wait(self.options.max_concurrency - 1)
+            self._wait_for_place()
 
     def _settle(self, *, closes: bool = False) -> None:
         """Wait until all that was placed is acknowledged, and send again what comes back.
 
         :param closes: whether the very last of it closes the session.
         """
-        self._wait(0)
+        self._wait_for_all()
         while self.returned:
             for parcel in self._written(self.returned.popleft()):
                 if closes and parcel.ends and not self.returned:
                     # Only now is it known whether something comes after it.
-                    self._wait(0)
+                    self._wait_for_all()
                 self._place(parcel, closes=closes and parcel.ends and not self.returned)
             # What came back tells how large the next may be, so it is looked at before that is written.
-            self._wait(self.options.max_concurrency - 1 if self.returned else 0)
+            self._wait_for_place() if self.returned else self._wait_for_all()
 
     def _close(self) -> None:
         """Close the session with a row that Meta has taken, where the rows that should have done so were refused."""
@@ -173,16 +175,16 @@ class Delivery:
         :param closes: whether it is the last of all.
         """
         # The age of a session counts when its batch is sent, so first comes the wait for a free place.
-        self._wait(self.options.max_concurrency - 1)
+        self._wait_for_place()
         session, rolls = self._session_for()
         batch = self._batch(parcel, session, closes=closes or rolls)
         # A session takes nothing after its last batch, and a replace nothing before its first has been accepted.
         alone = batch.last or (self.verb is Verb.REPLACE and batch.seq == 1)
         if alone:
-            self._wait(0)
+            self._wait_for_all()
         self._send(batch, Flight(parcel.piece, session))
         if alone:
-            self._wait(0)
+            self._wait_for_all()
         self.session = None if session.is_closed else session
 
     def _batch(self, parcel: Parcel, session: Session, *, closes: bool) -> Batch:
@@ -208,7 +210,7 @@ class Delivery:
         if self.session and not self.session.is_too_old(now):
             return self.session, self.session.is_old(now)
         # One that is too old is left to Meta, which closes it by itself.
-        self._wait(0)
+        self._wait_for_all()
         return self._new_session(), False
 
     def _new_session(self) -> Session:
@@ -219,10 +221,18 @@ class Delivery:
         self.sessions.append(session)
         return session
 
-    def _wait(self, left: int) -> None:
-        """Take the answers that are there, and wait until no more than ``left`` requests are flying."""
+    def _wait_for_place(self) -> None:
+        """Wait until one more request may be made; the window may become smaller meanwhile."""
+        self._wait(lambda: self.window.size - 1)
+
+    def _wait_for_all(self) -> None:
+        """Wait until no request is on its way."""
+        self._wait(lambda: 0)
+
+    def _wait(self, most: Callable[[], int]) -> None:
+        """Take the answers that are there, and wait until no more than so many requests are on their way."""
         self._take([future for future in self.flying if future.done()])
-        while len(self.flying) > left:
+        while len(self.flying) > most():
             done, _ = wait(self.flying, return_when=FIRST_COMPLETED)
             self._take(done)
 
@@ -259,6 +269,7 @@ class Delivery:
     def _report(self, ack: BatchAck, flight: Flight) -> None:
         flight.session.take(ack)
         self.tally.count(ack)
+        self.window.succeed()
         self.sizes.acknowledge(ack.rows)
         self.refusals.acknowledge()
         self.good = self.good or replace(flight.piece, rows=flight.piece.rows.take([0]))
@@ -274,7 +285,7 @@ class Delivery:
         """After an error: let what is flying end, report what was acknowledged, leave the error the first."""
         while self.flying:
             try:
-                self._wait(0)
+                self._wait_for_all()
             except Exception as error:  # noqa: BLE001 - only the first error is raised
                 if not isinstance(error, StoppedError):
                     log.warning("Another batch of the upload failed too: %s.", type(error).__name__)

@@ -82,7 +82,7 @@ class Replacing(Delivery):
         closes = closes and not others
         asking = replace(parcel.piece, may_have_closed=session if closes else None)
         self._send(self._batch(parcel, session, closes=closes), Flight(asking, session))
-        self._wait(0)
+        self._wait_for_all()
         self.session = None if session.is_closed else session
         if others:
             self.returned.append(others)

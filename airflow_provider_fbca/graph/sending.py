@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_fbca.graph.payload import Payload
     from airflow_provider_fbca.graph.retry import Repeatable
     from airflow_provider_fbca.graph.sessions import Batch, Session
+    from airflow_provider_fbca.graph.window import Window
 
 
 class Why(Enum):
@@ -68,6 +70,7 @@ class BatchSender:
     :param options: of the uploader.
     :param verb: what is done with the people.
     :param total: rows of the call, a hint for Meta.
+    :param window: told of every try that failed for a reason that passes.
     :param pause: waits between two tries.
     :param stop: set once no further request is wanted.
     """
@@ -75,6 +78,7 @@ class BatchSender:
     options: Options
     verb: Verb
     total: int
+    window: Window
     pause: Callable[[float], None]
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -109,8 +113,14 @@ class BatchSender:
             if self.stop.is_set():
                 raise StoppedError
             options.ask_before_request()
-            if session.is_too_old(options.clock()):
+            tries.began = options.clock()
+            if session.is_too_old(tries.began):
                 raise SentBackError(Why.AGE) if Why.AGE in ways else out_of_time()
+
+        def repeatable(error: BaseException) -> bool:
+            if repeat_any(error):
+                self.window.fail(tries.began, options.clock())
+            return tries.repeatable(error)
 
         method, edge = self.verb.value
         started = options.clock()
@@ -119,7 +129,7 @@ class BatchSender:
                 method,
                 (node or options.audience_id, edge),
                 members,
-                repeatable=tries.repeatable,
+                repeatable=repeatable,
                 before_try=before_try,
                 sleep=self.pause,
             )
@@ -154,6 +164,7 @@ class _Tries:
     """What the tries of one batch have taught so far."""
 
     def __init__(self, safe: Repeatable, batch: Batch, ways: Collection[Why], *, may_have_closed: bool) -> None:
+        self.began = -math.inf
         self.may_have_closed = may_have_closed
         self._safe = safe
         self._batch = batch
