@@ -206,9 +206,10 @@ class Delivery:
 
     def _session_for(self) -> tuple[Session, bool]:
         """Return the session that the next batch belongs to, and whether its age makes that batch its last."""
-        now = self.options.clock()
-        if self.session and not self.session.is_too_old(now):
-            return self.session, self.session.is_old(now)
+        # It may be a long wait until the batch is sent.
+        instant = self.options.clock() + self.options.due_in()
+        if self.session and not self.session.is_too_old(instant):
+            return self.session, self.session.is_old(instant)
         # One that is too old is left to Meta, which closes it by itself.
         self._wait_for_all()
         return self._new_session(), False
@@ -217,7 +218,7 @@ class Delivery:
         session_id = self.options.new_session()
         if isinstance(session_id, bool) or not isinstance(session_id, int) or not 0 < session_id <= MAX_SESSION_ID:
             raise OptionsError(f"A session id must be an integer from 1 to {MAX_SESSION_ID}.")
-        session = Session(session_id, self.options.clock(), self.options.api.longest_flight)
+        session = Session(session_id, self.options.api.longest_flight)
         self.sessions.append(session)
         return session
 

@@ -52,6 +52,10 @@ class Options:
         with self.lock:
             self.before_request()
 
+    def due_in(self) -> float:
+        """Return how many seconds the next request has to wait for Meta's rate limits."""
+        return self.api.throttle_of(self.audience_id).due_in()
+
     def wait_out_flights(self) -> None:
         """Wait until no write whose answer was given up can still land."""
         if self.api.unknown_since is None:

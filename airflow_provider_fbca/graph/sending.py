@@ -114,6 +114,7 @@ class BatchSender:
                 raise StoppedError
             options.ask_before_request()
             tries.began = options.clock()
+            session.begin(tries.began)
             if session.is_too_old(tries.began):
                 raise SentBackError(Why.AGE) if Why.AGE in ways else out_of_time()
 

@@ -64,8 +64,9 @@ class Session:
     """What is known of one session.
 
     :param session_id: its id.
-    :param begun: when it began, on the uploader's clock; at Meta it begins with its first batch, never before that.
     :param flight: seconds that one of its requests may be on its way.
+    :param begun: when its first request went out, on the uploader's clock; None before that. At Meta it begins when
+        that arrives.
     :param batches: how many have been numbered.
     :param acknowledged: how many Meta has acknowledged.
     :param received: how many people Meta has counted.
@@ -73,33 +74,48 @@ class Session:
     """
 
     session_id: int
-    begun: float
     flight: float = 0.0
+    begun: float | None = None
     batches: int = 0
     acknowledged: int = 0
     received: int = 0
     is_closed: bool = False
+
+    def begin(self, instant: float) -> None:
+        """Take in that a request goes out; the first one begins it.
+
+        :param instant: on the uploader's clock.
+        """
+        if self.begun is None:
+            self.begun = instant
+
+    def age(self, instant: float) -> float:
+        """Return how many seconds it has lived.
+
+        :param instant: on the uploader's clock.
+        """
+        return 0.0 if self.begun is None else instant - self.begun
 
     def is_old(self, instant: float) -> bool:
         """Whether it takes only one more batch, its last.
 
         :param instant: on the uploader's clock.
         """
-        return instant - self.begun > ROLL_OVER_SECONDS
+        return self.age(instant) > ROLL_OVER_SECONDS
 
     def is_too_old(self, instant: float) -> bool:
         """Whether a batch sent now could arrive after its end.
 
         :param instant: on the uploader's clock.
         """
-        return instant - self.begun > min(TOO_OLD_SECONDS, SESSION_SECONDS - self.flight)
+        return self.age(instant) > min(TOO_OLD_SECONDS, SESSION_SECONDS - self.flight)
 
     def is_over(self, instant: float) -> bool:
         """Whether it has ended, so that Meta may have dropped what came last.
 
         :param instant: on the uploader's clock.
         """
-        return instant - self.begun >= SESSION_SECONDS
+        return self.age(instant) >= SESSION_SECONDS
 
     def next_batch(self, payload: Payload, *, first_row: int, rows: int, last: bool) -> Batch:
         """Number the next batch.

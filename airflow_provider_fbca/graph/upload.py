@@ -245,7 +245,7 @@ class UserUploader:
         """
         if batch_seq <= 1:
             raise OptionsError("batch_seq must be above 1: a batch with 1 starts the replace anew.")
-        session = Session(session_id, self._options.clock(), batches=batch_seq - 1)
+        session = Session(session_id, batches=batch_seq - 1)
         run = Delivery(self._options, Verb.REPLACE, total)
         options = self._options
         payload, count = next(payloads_within(rows, options.max_payload_bytes, extra=options.payload_extra))
@@ -275,7 +275,7 @@ class UserUploader:
         sent = 0
         for parcel in run.parcels(rows):
             # Such requests know no session; this one only counts.
-            session = Session(MAX_SESSION_ID, self._options.clock())
+            session = Session(MAX_SESSION_ID)
             batch = session.next_batch(
                 parcel.payload, first_row=parcel.piece.first_row, rows=len(parcel.piece), last=False
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,6 +83,38 @@ class TestNothingIsLost:
         assert placed == [("1", False), ("1", False), ("1", False), ("1", False), ("1", True), ("2", True)]
 
 
+class TestRateLimits:
+    """A session is rolled over before a wait that it would not outlast."""
+
+    @pytest.mark.parametrize("verb", ["add", "remove"])
+    @pytest.mark.parametrize(
+        ("age", "wait", "sessions", "closing"),
+        [(70, 4, (1,), [5]), (78, 4, (1, 2), [3]), (70, 19, (1, 2), []), (10, 79, (1, 2), [])],
+    )
+    def test_by_what_meta_has_told(
+        self, meta: Meta, verb: str, age: float, wait: int, sessions: tuple[int, ...], closing: list[int]
+    ) -> None:
+        usage = [{"type": "custom_audience", "call_count": 1, "estimated_time_to_regain_access": wait}]
+        header = {"X-Business-Use-Case-Usage": json.dumps({"1": usage})}
+        answers = iter([{}, header])
+        exchange = meta.api._transport.exchange
+
+        def told(request: Any) -> Any:
+            answer = exchange(request)
+            return replace(answer, headers={**answer.headers, **next(answers, {})})
+
+        meta.api._transport.exchange = told  # type: ignore[method-assign]
+        meta.api.wait_at_most(7200)
+        waits = iter([0, age])
+        totals = send(
+            meta, verb, 500, max_concurrency=1, before_request=lambda: meta.clock.advance(next(waits, 0) * MINUTE)
+        )
+        assert totals.session_ids == sessions
+        operation = {"add": "add_users", "remove": "remove_users"}[verb]
+        calls = [call for call in meta.sandbox.requests(operation) if call["session_id"] == "1"]
+        assert [call["batch_seq"] for call in calls if call["last_batch_flag"]] == closing
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     verb=st.sampled_from(["add", "remove"]),
@@ -115,6 +149,6 @@ def test_however_time_passes_nothing_is_lost(
 
 @pytest.mark.parametrize(("flight", "oldest"), [(40, 88), (150, 87.5), (3000, 40)])
 def test_no_request_is_made_that_could_land_after_its_session(flight: float, oldest: float) -> None:
-    session = Session(7, 1000.0, flight)
+    session = Session(7, flight, begun=1000.0)
     assert not session.is_too_old(1000 + oldest * MINUTE)
     assert session.is_too_old(1001 + oldest * MINUTE)
