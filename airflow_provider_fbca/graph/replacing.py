@@ -11,10 +11,11 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_fbca.exceptions import GraphError, GraphRetryableError, GraphTransientError
+from airflow_provider_fbca.exceptions import GraphError, GraphTransientError
 from airflow_provider_fbca.graph.complaints import may_be_about_size
 from airflow_provider_fbca.graph.delivery import Delivery, Flight
 from airflow_provider_fbca.graph.errors import REPLACE_NOT_BEGUN
+from airflow_provider_fbca.graph.pace import Pace
 from airflow_provider_fbca.graph.retry import repeat_unsent
 from airflow_provider_fbca.graph.sending import Why
 from airflow_provider_fbca.graph.sizes import FLOOR_ROWS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_fbca.graph.chunks import Piece
     from airflow_provider_fbca.graph.delivery import Parcel
+    from airflow_provider_fbca.graph.outcome import BatchAck
     from airflow_provider_fbca.graph.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,14 @@ _WAYS: Final = frozenset(Why) - {Why.AGE}
 @dataclass
 class Replacing(Delivery):
     """One replace: its first batch is never sent twice in one session (rule L9)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.pace = Pace(self.options, self.total)
+
+    def _report(self, ack: BatchAck, flight: Flight) -> None:
+        super()._report(ack, flight)
+        self.pace.count(ack.rows)
 
     def _place(self, parcel: Parcel, *, closes: bool = False) -> None:
         """Put a parcel into the session and send it; the first in further sessions where it has not arrived."""
@@ -99,11 +109,8 @@ class Replacing(Delivery):
     def _session_for(self) -> tuple[Session, bool]:
         """Return the session of the replace, the only one that it can have."""
         if self.session is None:
+            if not self.sessions:
+                self.pace.check_quota()
             return self._new_session(), False
-        if self.session.is_old(self.options.clock()):
-            raise GraphRetryableError(
-                "The replace is 80 minutes old and not all sent: Meta would drop what comes after 90 minutes.",
-                remedy="Meta will apply the part that it has 90 minutes after its beginning. Wait for that, then run "
-                'the task again with a higher max_concurrency or on a faster line, or use strategy="delta".',
-            )
+        self.pace.check(self.session, self.tally.rows)
         return self.session, False
