@@ -162,7 +162,7 @@ class GraphRemovalRefusedError(GraphRequestError):
 class GraphRowsRefusedError(GraphRequestError):
     """Meta refused some rows, each by itself, and took the others.
 
-    :param refusal: Meta's refusal of one of them, or of a batch that held it.
+    :param refusal: Meta's refusal of one of them.
     :param rows: positions of the refused rows among all rows of the call, from 0, in order.
     :param all_found: False where the search ended before all other rows had gone through.
     :param where: names the rows for a reader, in place of their positions.

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -164,10 +165,14 @@ class Delivery:
 
     def _close(self) -> None:
         """Close the session with a row that Meta has taken, where the rows that should have done so were refused."""
-        if not (self.session and self.session.acknowledged and self.good):
+        session = self.session
+        if not (session and session.acknowledged and self.good):
             return
+        # One that is too old by now is left to Meta, unless it is a replace's.
+        ways = frozenset({Why.AGE}).intersection(self._ways(session))
         for parcel in self._written(self.good):
-            self.sender.send(self._batch(parcel, self.session, closes=True), self.session)
+            with suppress(SentBackError):
+                self.sender.send(self._batch(parcel, session, closes=True), session, ways=ways)
 
     def _place(self, parcel: Parcel, *, closes: bool = False) -> None:
         """Put a parcel into its session and send it.
@@ -258,12 +263,15 @@ class Delivery:
         if sent_back.may_have_closed:
             piece = replace(piece, may_have_closed=flight.session)
         if sent_back.why is Why.ROWS and error:
-            self.returned.extendleft(reversed(piece.cut(-(-len(piece) // 2)) if len(piece) > 1 else ()))
+            if len(piece) > 1:
+                log.info("Meta refused a batch of %s rows; sending it in halves. %s", f"{len(piece):,}", error)
+                self.returned.extendleft(reversed(piece.cut(-(-len(piece) // 2))))
             return self.refusals.take(piece, error)
         if sent_back.why is Why.AGE:
+            log.info("An upload session came to its end before all that was sent in it; going on in another.")
             self.returned.appendleft(piece.moved())
             return out_of_time() if piece.moves == _MOST_MOVES else None
-        log.info("A batch of %s rows was too large for the way to Meta; sending it in parts.", f"{len(piece):,}")
+        log.info("A batch of %s rows is too large for the way to Meta; sending it in parts.", f"{len(piece):,}")
         self.returned.extendleft(reversed(piece.cut(self.sizes.complain(len(piece)))))
         return None
 

@@ -24,7 +24,7 @@ class Refusals:
         self._refusals = 0
         self._hopeless = 0
         self._any_acknowledged = False
-        self._first: GraphError | None = None
+        self._of_a_row: GraphError | None = None
 
     def take(self, piece: Piece, error: GraphError) -> GraphError | None:
         """Take in a refusal.
@@ -34,14 +34,14 @@ class Refusals:
         :returns: the error that ends the call; None where its halves are worth a try, or it was a single row.
         """
         self._refusals += 1
-        self._first = self._first or error
         if len(piece) == 1:
+            self._of_a_row = self._of_a_row or error
             self._rows.append(piece.first_row)
             self._hopeless += 1
         if self._hopeless >= _HOPELESS_ROWS:
             return error
         if self._refusals >= _MOST_REFUSALS:
-            return self._told(error, all_found=False) if self._rows and self._any_acknowledged else error
+            return (self._any_acknowledged and self._told(all_found=False)) or error
         return None
 
     def acknowledge(self) -> None:
@@ -51,7 +51,9 @@ class Refusals:
 
     def error(self) -> GraphError | None:
         """Return the error that tells of the refused rows, once all others have gone through; None without any."""
-        return self._told(self._first, all_found=True) if self._first and self._rows else None
+        return self._told(all_found=True)
 
-    def _told(self, error: GraphError, *, all_found: bool) -> GraphError:
-        return GraphRowsRefusedError(error, tuple(sorted(self._rows)), all_found=all_found)
+    def _told(self, *, all_found: bool) -> GraphError | None:
+        if self._of_a_row is None:
+            return None
+        return GraphRowsRefusedError(self._of_a_row, tuple(sorted(self._rows)), all_found=all_found)

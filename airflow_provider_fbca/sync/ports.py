@@ -66,7 +66,10 @@ class Totals(Protocol):
 
 
 class Sender(Protocol):
-    """Sends rows to one audience; returns only when Meta has acknowledged every one."""
+    """Sends rows to one audience; returns only when Meta has acknowledged every one.
+
+    What adds, removes or replaces raises GraphRowsRefusedError where Meta refused some rows and took all others.
+    """
 
     def add(self, rows: Iterable[pa.RecordBatch], *, total: int) -> Totals:
         """Add people."""

@@ -34,11 +34,15 @@ def replace_and_wait(meta: Meta, rows: int, *, start: int = 0, **options: Any) -
     return totals
 
 
+#: Faults after which nobody knows whether the call was carried out.
+LOST = ["drop", "reset", "cut", "server_error", "html_ok", "empty", "truncated_json", "json_list", "not_http", "graph"]
+
+
 @pytest.mark.parametrize("rows", [80, 100, 350])
 class TestFirstBatchWithoutAnAnswer:
     """Rule L9."""
 
-    @pytest.mark.parametrize("kind", ["drop", "server_error", "empty", "graph"])
+    @pytest.mark.parametrize("kind", LOST)
     def test_l9_it_did_not_arrive_so_another_session_begins(self, meta: Meta, kind: str, rows: int) -> None:
         meta.sandbox.fault(kind, when="before", operation="replace_users")
         totals = replace_and_wait(meta, rows)
@@ -51,7 +55,7 @@ class TestFirstBatchWithoutAnAnswer:
             ("2", 1, None),
         ]
 
-    @pytest.mark.parametrize("kind", ["drop", "server_error", "empty", "graph"])
+    @pytest.mark.parametrize("kind", LOST)
     def test_l9_it_arrived_so_its_session_goes_on(self, meta: Meta, kind: str, rows: int) -> None:
         meta.sandbox.fault(kind, when="after", operation="replace_users")
         totals = replace_and_wait(meta, rows)
@@ -96,6 +100,26 @@ class TestFirstBatchWithoutAnAnswer:
         meta.sandbox.fault("drop", operation="replace_users")
         replace_and_wait(meta, rows, new_session=note)
         assert used == [[], [1]]
+
+
+@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("count", [1, 3])
+class TestLastBatchWithoutAnAnswer:
+    """It closes the session once, however often it is sent."""
+
+    def test_of_a_replace(self, meta: Meta, kind: str, when: str, count: int) -> None:
+        meta.sandbox.fault(kind, when=when, count=count, nth=4, operation="replace_users")
+        totals = replace_and_wait(meta, 350)
+        assert meta.names() == names(0, 350)
+        assert (totals.rows, totals.session_ids) == (350, (1,))
+
+    def test_of_a_removal(self, meta: Meta, kind: str, when: str, count: int) -> None:
+        meta.uploader().add(people(400), total=400)
+        meta.sandbox.fault(kind, when=when, count=count, nth=4, operation="remove_users")
+        totals = meta.uploader().remove(people(350), total=350)
+        assert meta.names() == names(350, 400)
+        assert (totals.rows, totals.session_ids) == (350, (2,))
 
 
 def test_l9_the_flight_is_waited_out_before_the_first_batch_is_asked_for(meta: Meta) -> None:
