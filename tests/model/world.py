@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_fbca.exceptions import FbcaError, GraphTransientError, LedgerPlaceError
 from airflow_provider_fbca.graph.api import GraphApi
+from airflow_provider_fbca.graph.throttle import forget_budgets
 from airflow_provider_fbca.graph.transport import Answer
 from airflow_provider_fbca.hooks.credentials import Credentials
 from airflow_provider_fbca.hooks.custom_audience import FacebookCustomAudienceHook
@@ -267,6 +268,8 @@ class World:
 
     def _execute(self, writer: Writer) -> None:
         task = writer.task
+        # Each try is a process of its own, which knows of no limit that another has met.
+        forget_budgets()
 
         def users() -> Any:
             self.kernel.wait(2.0)
