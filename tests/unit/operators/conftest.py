@@ -12,18 +12,22 @@ import pytest
 import structlog
 from airflow.sdk import ObjectStoragePath
 from operator_tools import KILLS, OPERATORS, FakeTaskInstance
+from witness import Witness
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.graph.throttle import forget_budgets
 from airflow_provider_fbca.ledger import AudienceLedger
 from airflow_provider_fbca.ledger.lease import boot_clock
 from airflow_provider_fbca.sandbox import serve
+from airflow_provider_fbca.sandbox.audience import Audience
+from airflow_provider_fbca.sandbox.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from airflow.sdk.exceptions import TaskDeferred
+    from witness import Member
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +147,37 @@ def run(
 def members(sandbox: Any, audience: str) -> Callable[..., Any]:
     """Gives the e-mail digests that the audience holds, sorted."""
     return lambda: sorted(row["EMAIL"] for row in sandbox.members(audience))
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch, ledger_folder: Path, audience: str) -> Iterator[Witness]:
+    """Looks before and after everything that the sandbox does: each request, and whatever falls due."""
+    witness = Witness(ledger_folder / audience)
+
+    def watch(owner: type, name: str, audiences: Callable[[Any], Iterable[Audience]]) -> None:
+        act = getattr(owner, name)
+
+        def watched(self: Any, *args: Any) -> Any:
+            for each in audiences(self):
+                witness.look(each, f"before {name}")
+            result = act(self, *args)
+            for each in audiences(self):
+                witness.look(each, f"after {name}")
+            return result
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(World, "tick", lambda world: list(world.audiences.values()))
+    for change in ("_apply", "_finish_replace"):
+        watch(Audience, change, lambda audience: [audience])
+    yield witness
+    assert witness.looks
+    assert witness.seen == []
+
+
+@pytest.fixture
+def in_audience(sandbox: Any, audience: str) -> Callable[[], set[Member]]:
+    return lambda: {frozenset(row.items()) for row in sandbox.members(audience)}
 
 
 @pytest.fixture
