@@ -93,7 +93,7 @@ class _Reading:
         if not self.quota.comes_back_evenly:
             left = max(1.0, 100 - percent)
             wait = max(wait, max(self.share, self.quota.least_share) / left)
-        # All of it has come back after its window, however full it was.
+        # Where others use the quota too, a request seems to take more than it does; but all comes back in time.
         return max(0.0, self.at + min(1.0, wait) * self.quota.window - now)
 
 
@@ -184,10 +184,10 @@ class Budget:
             slept += pause
 
     def _due(self, now: float) -> float:
-        readings = self._readings.values()
-        spaced = self._last + max((reading.spacing(now) for reading in readings), default=0.0) - now
         # Where Meta has named a time, its word counts, and not what we reckon from what was told before its end.
-        paused = max((reading.pause(now) for reading in readings if reading.at >= self._blocked_until), default=0.0)
+        readings = [reading for reading in self._readings.values() if reading.at >= self._blocked_until]
+        spaced = self._last + max((reading.spacing(now) for reading in readings), default=0.0) - now
+        paused = max((reading.pause(now) for reading in readings), default=0.0)
         due = max(self._blocked_until - now, spaced, paused)
         return due if due > _MOMENT else 0.0
 

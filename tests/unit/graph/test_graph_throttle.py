@@ -192,6 +192,21 @@ class TestRules:
         budget.learn(Usage(quotas=quotas))
         assert budget.due_in() == pytest.approx(36)
 
+    @given(percents=st.lists(st.floats(0, 100), min_size=2, max_size=6), window=st.floats(60, 3600))
+    def test_no_wait_is_longer_than_a_quota_takes_to_come_back(self, percents: list[float], window: float) -> None:
+        """Others use it too: what it grows by between two of our answers may not be ours."""
+        clock = Clock()
+        budget = Budget("x", clock)
+        for percent in percents:
+            budget.learn(used(percent, least_share=0.02, window=window))
+            assert go(budget, clock) <= 1.1 * window + 1e-5
+
+    def test_a_time_that_meta_names_counts_for_the_pace_too(self, budget: Budget, clock: Clock) -> None:
+        budget.learn(used(10))
+        go(budget, clock)
+        budget.learn(Usage(quotas=(Quota("calls", 100),), regain_seconds=180))
+        assert 180 <= go(budget, clock) <= 1.1 * 180
+
     def test_from_nine_tenths_on_it_has_to_come_down_first(self, budget: Budget, clock: Clock) -> None:
         budget.learn(used(97))
         # Seven percent of an hour.
