@@ -46,7 +46,7 @@ _NO_VALUE_OF = {"DATA_PROCESSING_OPTIONS_COUNTRY": b"0", "DATA_PROCESSING_OPTION
 _Cells = tuple[pa.Array, bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Payload:
     """A payload where Arrow wrote it: it is copied once only, into the body.
 

@@ -32,7 +32,7 @@ CONNECT_SECONDS = 30.0
 _BLOCK_BYTES = 2**18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """What came back.
 

@@ -43,7 +43,7 @@ class Credentials:
     :param ad_account_id: digits without ``act_``, None where the connection names none.
     :param page_id: of the page that page-scoped user ids belong to, digits; None where the connection names none.
     :param api_version: such as ``v26.0``; None for the package's own.
-    :param base_url: of the Graph API; None for Meta's.
+    :param base_url: of the Graph API; None for Meta's. What people put there by mistake may hold a token.
     :param timeout: longest wait for an answer in seconds; None for the package's own.
     :param proxies: scheme -> address of a proxy, which may hold a password.
     :param delete_style: how calls that delete go over the wire, ``body`` or ``method_override``; None for the first.
@@ -55,7 +55,7 @@ class Credentials:
     ad_account_id: str | None = None
     page_id: str | None = None
     api_version: str | None = None
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     timeout: float | None = None
     proxies: Mapping[str, str] | None = field(default=None, repr=False)
     delete_style: str | None = None

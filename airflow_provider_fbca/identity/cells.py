@@ -28,7 +28,7 @@ _OFFSET_BYTES = 4
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Cells:
     """The cells of one column as text.
 

@@ -43,7 +43,7 @@ def small(number: int) -> pa.Scalar:
     return pa.scalar(number, pa.uint8())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class KeyColumn:
     """Cells of one key.
 
@@ -111,7 +111,7 @@ class KeyColumn:
         return KeyColumn(values, pc.if_else(pc.is_valid(values), small(USABLE), reasons))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Texts:
     """The texts of one column of a batch, each once where they repeat.
 

@@ -60,7 +60,7 @@ def digits_of_usual(texts: pa.Array, country: str | None) -> pa.Array:
     return numbers.written(taken, skipped + zero, coded=national, code=home.region.code.encode())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Numerals:
     """Numbers without punctuation.
 

@@ -77,7 +77,7 @@ def close_replaces_in_the_air(
         _wait_for_the_clock(max(left.values()) - now(), log, pause)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _LastBatch:
     """The last batch of a replace.
 

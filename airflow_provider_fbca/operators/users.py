@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ONE_OF = "Give one of: sql with sql_conn_id, users_uri, users_callable."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """Where an operator's users come from: exactly one of three.
 

@@ -87,7 +87,7 @@ class Reader(Protocol):
         """Let go of everything, also after a failed ``connect``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Query:
     """A query as the routes get it.
 
