@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from airflow_provider_fbca.graph.delivery import Delivery
 from airflow_provider_fbca.graph.transport import Transport
 from airflow_provider_fbca.ledger.store import Store
 from airflow_provider_fbca.operators.custom_audience import (
@@ -18,6 +19,7 @@ from airflow_provider_fbca.operators.custom_audience import (
     FacebookRemoveUsersOperator,
     FacebookUploadUsersOperator,
 )
+from airflow_provider_fbca.operators.run import AudienceRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,10 +78,11 @@ KILLS: list[str] = []
 
 
 def kill_at(place: str, nth: int, late: Callable[[], None]) -> None:
-    """Make this process die by SIGKILL at its nth request to Meta, or its nth write to the ledger.
+    """Make this process die by SIGKILL at its nth request to Meta, write to the ledger, or wait.
 
     :param place: ``request`` or ``write``, and ``before`` or ``after`` it, or in its midst: a request ``flying``, which
-        lands when its sender is long dead, or a write that is ``half`` done, its file there under a name of its own.
+        lands when its sender is long dead, or a write that is ``half`` done, its file there under a name of its own;
+        or in the ``midst`` of a ``wait``.
     :param late: makes the next request land late.
     """
     numbers = itertools.count(1)
@@ -93,7 +96,7 @@ def kill_at(place: str, nth: int, late: Callable[[], None]) -> None:
                 return function(*args, **options)
             if when == "flying":
                 late()
-            if when in {"before", "half"}:
+            if when in {"before", "half", "midst"}:
                 die()
             try:
                 return function(*args, **options)
@@ -105,6 +108,9 @@ def kill_at(place: str, nth: int, late: Callable[[], None]) -> None:
     what, when = place.split()
     if what == "request":
         Transport.exchange = dying(Transport.exchange, when)
+    elif what == "wait":
+        Delivery._pause = dying(Delivery._pause, when)
+        AudienceRun._pause = dying(AudienceRun._pause, when)
     elif when == "half":
         os.link = dying(os.link, when)
     else:

@@ -73,6 +73,8 @@ PLACES = ("request before", "request flying", "request after", "write half", "wr
 FEWEST_WRITES = {"upload": 8, "remove": 8, "delta": 13, "delete_insert": 12, "replace": 9}
 #: Looking at the audience, and batches.
 FEWEST_REQUESTS = {"upload": 4, "remove": 4, "delta": 5, "delete_insert": 7, "replace": 5}
+#: Batches alone.
+FEWEST_SENDING = {"upload": 3, "remove": 3, "delta": 4, "delete_insert": 6, "replace": 3}
 
 
 @pytest.mark.kills
@@ -107,6 +109,33 @@ def test_l4_s6_a_kill_at_any_place_of_any_task_is_made_good_by_the_next_refresh(
     sandbox.advance(SETTLED_SECONDS)
     run("refresh", query(OTHER), **SMALL)
     assert in_audience() == as_members(OTHER)
+
+
+@pytest.mark.kills
+@pytest.mark.parametrize("task", TASKS)
+def test_a_kill_in_a_wait_for_a_rate_limit_is_made_good_by_a_retry_and_by_the_next_refresh(
+    run, in_audience, history, sandbox, witness, no_waits, tmp_path, task
+):
+    kind, options = TASKS[task]
+    file = tmp_path / "users.parquet"
+    asked = {"users_uri": f"file://{file}"} | options | SMALL
+    limit = {"code": 80003, "subcode": 2446079, "is_transient": False, "status": 400}
+    for nth in range(1, FEWEST_SENDING[task] + 1):
+        run("refresh", query(OLD), **SMALL)
+        pq.write_table(query(NEW), file)
+        # Two in a row: the second is met by a batch that has waited before.
+        sandbox.fault("graph", path="/users", nth=nth, count=2, **limit)
+        assert killed("wait midst", 1 + nth % 2, lambda: run(kind, **asked))
+        sandbox.clear_faults()
+        if nth % 2:
+            run(kind, **asked)
+            if kind == "refresh":
+                assert in_audience() == as_members(NEW), nth
+        run("refresh", query(OTHER), strategy=REFRESHES[nth % 3], **SMALL)
+        assert in_audience() == as_members(OTHER), nth
+        sandbox.advance(SETTLED_SECONDS)
+        assert in_audience() == as_members(OTHER), nth
+        assert len(history().exposure) == 1
 
 
 # -- any place of a larger one ---------------------------------------------------------------------------------------
