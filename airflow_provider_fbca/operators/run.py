@@ -58,9 +58,10 @@ _PLANS = {"delta": delta, "delete_insert": delete_insert, "replace": replace_all
 class AudienceRun:
     """One try of one task: checks first, then users, plan, guards, and only then the ledger and Meta.
 
-    Entering it finds out, before any query runs, whether the ledger has a place that can be read, the token is good, the
-    audience exists and belongs to the account, and the terms are accepted; then it takes the audience's lease, and
-    waits for it where another task writes (rule L8). Leaving it gives the lease back and removes the task's spill.
+    Entering it finds out, before any query runs, whether the ledger has a place that can be read, the token is good,
+    the audience exists and belongs to the account, and the terms are accepted; then it takes the audience's lease, and
+    waits for it where another task writes (rule L8). Leaving it gives the lease back, or keeps it for the process that
+    goes on with a task that is put off, and removes the task's spill.
 
     :param operator: whose rendered options say what to do.
     :param context: of the task.
