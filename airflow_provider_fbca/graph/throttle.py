@@ -4,8 +4,9 @@ Meta counts by app and ad account, in several quotas at once, and tells with eac
 
 * below 75 percent of every quota, requests go as they come;
 * from 75 percent on, they are spaced so that they use no more than comes back meanwhile. What a request uses is what
-  the percentage grew by, request by request; Meta's documented cost of a call is the least. All of a quota of calls
-  comes back within an hour (a rolling one), all of an ad account's score in ``reset_time_duration`` seconds, or in 300;
+  the percentage grew by, request by request; Meta's documented cost of a call is the least. Requests that are on their
+  way count as if their answers had told of them. All of a quota of calls comes back within an hour (a rolling one), all
+  of an ad account's score in ``reset_time_duration`` seconds, or in 300;
 * from 90 percent on, no request goes until it should have come down to that, and then one at a time, as only an answer
   tells how full a quota really is. Of a rolling hour nothing may come back for long: so that what is left lasts for all
   of the hour, a request waits for as much of the hour as it takes of what is left;
@@ -78,11 +79,20 @@ class _Reading:
         """How full it is, supposing that it comes back evenly and nobody uses it."""
         return max(0.0, self.quota.percent - (now - self.at) * 100 / self.quota.window)
 
-    def spacing(self, now: float) -> float:
+    @property
+    def cost(self) -> float:
+        """Percent of it that the next request is taken to use."""
+        return max(self.share, self.quota.least_share)
+
+    def spacing(self, now: float, flying: int) -> float:
         """Seconds between two requests that use no more than comes back meanwhile; 0 while there is room."""
-        if self.percent(now) < SLOW_PERCENT:
+        if self.percent(now) + flying * self.cost < SLOW_PERCENT:
             return 0.0
-        return min(1.0, max(self.share, self.quota.least_share) / 100) * self.quota.window
+        return min(1.0, self.cost / 100) * self.quota.window
+
+    def is_nearly_full(self, now: float, flying: int) -> bool:
+        """Whether it may be so full, once what is flying has been counted, that only an answer can tell."""
+        return self.percent(now) > 0.0 and self.quota.percent + flying * self.cost >= STOP_PERCENT
 
     def pause(self, now: float) -> float:
         """Seconds until a request may go although it is nearly full; 0 where it is not."""
@@ -92,7 +102,7 @@ class _Reading:
         wait = (percent - STOP_PERCENT) / 100
         if not self.quota.comes_back_evenly:
             left = max(1.0, 100 - percent)
-            wait = max(wait, max(self.share, self.quota.least_share) / left)
+            wait = max(wait, self.cost / left)
         # Where others use the quota too, a request seems to take more than it does; but all comes back in time.
         return max(0.0, self.at + min(1.0, wait) * self.quota.window - now)
 
@@ -167,7 +177,7 @@ class Budget:
                 now = max(self.clock(), began + slept)
                 due = self._due(now)
                 if not due:
-                    if not (self._flying and self._is_nearly_full(now)):
+                    if not self._must_stay_alone(now):
                         self._flying += 1
                         self._last = now
                         return
@@ -186,16 +196,15 @@ class Budget:
     def _due(self, now: float) -> float:
         # Where Meta has named a time, its word counts, and not what we reckon from what was told before its end.
         readings = [reading for reading in self._readings.values() if reading.at >= self._blocked_until]
-        spaced = self._last + max((reading.spacing(now) for reading in readings), default=0.0) - now
+        spaced = self._last + max((reading.spacing(now, self._flying) for reading in readings), default=0.0) - now
         paused = max((reading.pause(now) for reading in readings), default=0.0)
         due = max(self._blocked_until - now, spaced, paused)
         return due if due > _MOMENT else 0.0
 
-    def _is_nearly_full(self, now: float) -> bool:
-        """Whether the last answer told of a quota that only one request at a time should be made of."""
-        return any(
-            reading.quota.percent >= STOP_PERCENT and reading.percent(now) > 0.0 for reading in self._readings.values()
-        )
+    def _must_stay_alone(self, now: float) -> bool:
+        """Whether the answers to the requests that are flying have to be waited for."""
+        flying = self._flying
+        return flying > 0 and any(reading.is_nearly_full(now, flying) for reading in self._readings.values())
 
     def _block(self, until: float) -> None:
         self._blocked_until = max(self._blocked_until, until)

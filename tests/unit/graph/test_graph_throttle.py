@@ -25,6 +25,8 @@ from airflow_provider_fbca.graph.retry import RetryPolicy
 from airflow_provider_fbca.graph.throttle import Budget, in_words
 from airflow_provider_fbca.graph.upload import UserUploader
 from airflow_provider_fbca.graph.usage import Quota, Usage
+from airflow_provider_fbca.sandbox import Clock as SandboxClock
+from airflow_provider_fbca.sandbox import Settings, serve
 
 BUC = "X-Business-Use-Case-Usage"
 SCORE = "X-Ad-Account-Usage"
@@ -237,6 +239,17 @@ class TestRules:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(request, range(8)))
         assert (most, len(landed)) == (1, 8)
+
+    def test_what_is_flying_counts_before_its_answer_does(self, budget: Budget, clock: Clock) -> None:
+        budget.learn(used(60, least_share=10))
+        wait = {"sleep": _stop, "at_most": 1e9}
+        with budget.turn(**wait), budget.turn(**wait):
+            # Eighty percent by now: a tenth of an hour for the next.
+            assert budget.due_in() == pytest.approx(360)
+            clock.now += 360
+            with pytest.raises(StoppedError), budget.turn(**wait), budget.turn(**wait):
+                pytest.fail("it may be ninety by now, which only the answers can tell")
+        assert budget.due_in() == 0
 
     def test_what_was_told_long_ago_counts_no_more(self, budget: Budget, clock: Clock) -> None:
         budget.learn(used(100))
@@ -479,6 +492,39 @@ class TestOverHttp:
         with pytest.raises(StoppedError):
             UserUploader(api, AUDIENCE, new_session=lambda: 7, before_request=lease_is_gone).add(people(1), total=1)
         assert len(odd.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "batches"),
+    [
+        # One call takes half a percent, then five; one has the score of the smallest tier.
+        ({"rate_limits": True, "calls_per_hour": 200}, 300),
+        ({"rate_limits": True, "calls_per_hour": 20}, 40),
+        ({"score_limits": True, "access_tier": "limited"}, 60),
+        ({"score_limits": True, "rate_limits": True, "access_tier": "limited", "calls_per_hour": 40}, 60),
+    ],
+)
+def test_uploads_over_any_limit_end_exactly_without_meeting_it(limits: dict[str, Any], batches: int) -> None:
+    noon = SandboxClock(1_800_000_000.0)
+    with serve(Settings(**limits), clock=noon) as sandbox:
+        api = GraphApi(
+            access_token=sandbox.token,
+            base_url=sandbox.url,
+            timeout=20,
+            retry=RetryPolicy(sleep=noon.advance, throttle_pause=3600),
+            clock=noon.now,
+        )
+        audience_id = sandbox.create_audience()
+        Audiences(api).get(audience_id)
+        ids = iter(range(1, 9999))
+        upload = UserUploader(
+            api, audience_id, batch_size=5, new_session=lambda: next(ids), clock=noon.now, sleep=noon.advance
+        )
+        totals = upload.add(people(5 * batches), total=5 * batches)
+        assert (totals.rows, sandbox.audience(audience_id)["rows"]) == (5 * batches, 5 * batches)
+        calls = sandbox.requests()
+        assert not any(call["too_early"] for call in calls)
+        assert [call["error"] for call in calls if call["error"]] == []
 
 
 def test_a_budget_tells_no_token() -> None:
