@@ -87,11 +87,12 @@ class Replacing(Delivery):
         it is refused. So the answer is surer than what any reading of the audience could tell. It is asked by a few
         of the rows, in case the first batch was too large; the others follow.
         """
+        if closes:
+            # All of them may be in, and the session closed.
+            piece = replace(piece, may_have_closed=session)
         parcel = next(self._written(piece.part(0, FLOOR_ROWS)))
         others = piece.part(len(parcel.piece), len(piece))
-        closes = closes and not others
-        asking = replace(parcel.piece, may_have_closed=session if closes else None)
-        self._send(self._batch(parcel, session, closes=closes), Flight(asking, session))
+        self._send(self._batch(parcel, session, closes=closes and not others), Flight(parcel.piece, session))
         self._wait_for_all()
         self.session = None if session.is_closed else session
         if others:

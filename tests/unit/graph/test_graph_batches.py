@@ -150,6 +150,14 @@ class TestSizeOnABadLine:
         send(meta, "replace", 8000)
         assert closings(meta, "replace")[-1]
 
+    @pytest.mark.parametrize("rows", [600, 2000, 2001])
+    @pytest.mark.parametrize("when", ["before", "after", "late"])
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_a_large_first_batch_of_a_replace_may_be_lost(self, meta: Meta, rows: int, when: str, count: int) -> None:
+        meta.sandbox.fault("drop", when=when, lands_after=3, operation="replace_users", count=count)
+        send(meta, "replace", rows)
+        assert len(set(meta.firsts())) == len(meta.firsts())
+
     def test_what_no_size_helps_against_is_told_as_it_is(self, meta: Meta) -> None:
         door = Door(meta, larger_than(0, "broken"))
         with pytest.raises(GraphTransientError):
@@ -286,7 +294,7 @@ def test_refusals_that_are_about_something_else_end_the_upload_at_once(
     assert door.turned_away == [100]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     verb=st.sampled_from(["add", "remove", "replace"]),
     rows=st.integers(1, 4000),
