@@ -21,37 +21,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from stand_in import TaskInstance, resident, sdk_audience, stand_in
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from airflow_provider_fbca.sandbox import Settings
 
 SCHEMA = pa.schema([("email", pa.string()), ("phone", pa.string()), ("extern_id", pa.string())])
 SDK_ADDITIONS, SDK_REMOVALS = 10_000, 250 // len(SCHEMA)
 SDK_SAMPLE = 20_000
 CHUNK = 500_000
-SERVE = """
-import sys
-from airflow_provider_fbca.sandbox.settings import Settings
-from airflow_provider_fbca.sandbox.testing import serve
-with serve(Settings(count_only=True)) as sandbox:
-    for line in sys.stdin:
-        print(sandbox.create_audience(), sandbox.connection_json, flush=True)
-"""
 
 
 @dataclass(frozen=True)
@@ -103,11 +92,12 @@ def measure(rows: int, changed: int, strategies: list[str]) -> tuple[dict[str, O
         people(before, 1_000_000, rows)
         people(after, 1_000_000 + changed, rows)
         measured = {}
-        with served() as (audience, connection):
-            refresh("delta", before, folder / "filled", audience, connection)
+        with stand_in(Settings(count_only=True)) as sandbox:
+            audience = sandbox.create_audience()
+            refresh("delta", before, folder / "filled", audience)
             for strategy in strategies:
                 shutil.copytree(folder / "filled", ledger := folder / strategy)
-                measured[strategy] = one = refresh(strategy, after, ledger, audience, connection)
+                measured[strategy] = one = refresh(strategy, after, ledger, audience)
                 told(
                     rows,
                     strategy,
@@ -115,8 +105,8 @@ def measure(rows: int, changed: int, strategies: list[str]) -> tuple[dict[str, O
                     f"{one.megabytes:>19,.0f} {one.snapshot_megabytes:>12,.0f}",
                 )
                 shutil.rmtree(ledger)
-        with served() as (audience, connection):
-            in_child("sdk", str(before), audience, str(folder / "sdk.json"), connection=connection)
+        with stand_in(Settings(count_only=True)) as sandbox:
+            in_child("sdk", str(before), sandbox.create_audience(), str(folder / "sdk.json"))
         seconds, cpu = json.loads((folder / "sdk.json").read_text())
         return measured, (rows * seconds, rows * cpu)
 
@@ -135,30 +125,16 @@ def people(path: Path, first: int, rows: int) -> None:
             file.write_table(pa.table(columns, schema=SCHEMA))
 
 
-def refresh(strategy: str, users: Path, ledger: Path, audience: str, connection: str) -> Outcome:
+def refresh(strategy: str, users: Path, ledger: Path, audience: str) -> Outcome:
     """Refresh in a process of its own."""
     result = ledger.parent / "result.json"
-    in_child("refresh", strategy, str(users), str(ledger), audience, str(result), connection=connection)
+    in_child("refresh", strategy, str(users), str(ledger), audience, str(result))
     return Outcome(**json.loads(result.read_text()))
 
 
-def in_child(*arguments: str, connection: str) -> None:
+def in_child(*arguments: str) -> None:
     """Run this file in a process of its own."""
-    environment = os.environ | {"AIRFLOW_CONN_FBCA_DEFAULT": connection}
-    subprocess.run([sys.executable, __file__, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-@contextmanager
-def served() -> Iterator[tuple[str, str]]:
-    """Start a sandbox and give the id of a new audience and the Airflow connection."""
-    with subprocess.Popen([sys.executable, "-c", SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin
-        assert server.stdout
-        server.stdin.write(b"\n")
-        server.stdin.flush()
-        audience, connection = server.stdout.readline().decode().strip().split(" ", 1)
-        yield audience, connection
-        server.stdin.close()
+    subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def told(rows: int, name: str, figures: str) -> None:
@@ -166,19 +142,6 @@ def told(rows: int, name: str, figures: str) -> None:
 
 
 # -- in a process of its own -----------------------------------------------------------------------------------------
-
-
-class TaskInstance:
-    dag_id, task_id, map_index, try_number = "benchmark", "refresh", -1, 1
-
-    def __init__(self) -> None:
-        self.run_id = f"run-{os.getpid()}"
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        pass
-
-    def xcom_pull(self, **_options: Any) -> None:
-        pass
 
 
 def refresh_here(strategy: str, users: str, ledger: str, audience: str, result: str) -> None:
@@ -211,15 +174,7 @@ def refresh_here(strategy: str, users: str, ledger: str, audience: str, result: 
 
 def sdk_here(users: str, audience: str, result: str) -> None:
     """Remove and add the first rows of a source by the SDK; write a row's seconds, by the clock and of the CPU."""
-    from facebook_business.adobjects.customaudience import CustomAudience
-    from facebook_business.api import FacebookAdsApi
-    from facebook_business.session import FacebookSession
-
-    connection = json.loads(os.environ["AIRFLOW_CONN_FBCA_DEFAULT"])
-    FacebookSession.GRAPH = connection["host"]
-    extra = connection["extra"] if isinstance(connection["extra"], dict) else json.loads(connection["extra"])
-    session = FacebookSession(connection["login"], extra["app_secret"], connection["password"])
-    target = CustomAudience(audience, api=FacebookAdsApi(session))
+    target = sdk_audience(audience)
     seconds = cpu = 0.0
     for call, size in ((target.remove_users, SDK_REMOVALS), (target.add_users, SDK_ADDITIONS)):
         began, cpu_before, done = time.monotonic(), time.process_time(), 0
@@ -232,12 +187,6 @@ def sdk_here(users: str, audience: str, result: str) -> None:
         seconds += (time.monotonic() - began) / done
         cpu += (time.process_time() - cpu_before) / done
     Path(result).write_text(json.dumps([seconds, cpu]))
-
-
-def resident(name: str) -> float:
-    """Memory of this process now (VmRSS) or at its most (VmHWM), in MB."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0]) * 1024 / 1e6
 
 
 if __name__ == "__main__":

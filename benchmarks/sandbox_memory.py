@@ -10,16 +10,15 @@ compares, removes a part, and prints the server's memory, its file of rows and t
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import random
-import socket
 import time
 from pathlib import Path
 
 import requests
+from stand_in import stand_in
 
-from airflow_provider_fbca.sandbox import Settings, run
+from airflow_provider_fbca.sandbox import Settings
 from airflow_provider_fbca.sandbox.settings import DEMO_AD_ACCOUNT_ID, DEMO_TOKEN
 
 BATCH = 10_000
@@ -43,24 +42,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--count-only", action="store_true")
     options = parser.parse_args()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    settings = Settings(count_only=options.count_only)
-    server = multiprocessing.get_context("spawn").Process(
-        target=run, kwargs={"port": port, "settings": settings}, daemon=True
-    )
-    server.start()
-    try:
-        measure(f"http://127.0.0.1:{port}", server.pid or 0, options.rows, compare=not options.count_only)
-    finally:
-        server.terminate()
-        server.join()
+    with stand_in(Settings(count_only=options.count_only)) as sandbox:
+        measure(sandbox.url, sandbox.pid, options.rows, compare=not options.count_only)
 
 
 def measure(url: str, pid: int, row_count: int, *, compare: bool) -> None:
     http = requests.Session()
     http.headers["Authorization"] = f"Bearer {DEMO_TOKEN}"
-    wait_for(http, url)
     print(f"idle: {memory(pid)}")
     edge = f"{url}/v26.0/act_{DEMO_AD_ACCOUNT_ID}/customaudiences"
     audience = http.post(edge, json={"name": "Memory", "subtype": "CUSTOM"}).json()["id"]
@@ -125,17 +113,6 @@ def memory(pid: int) -> str:
     now, most = (int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
     files = [entry.stat() for entry in Path(f"/proc/{pid}/fd").iterdir() if "(deleted)" in str(entry.readlink())]
     return f"{now:,.0f} MB resident (most {most:,.0f}), {sum(one.st_size for one in files) / 2**20:,.0f} MB on disk"
-
-
-def wait_for(http: requests.Session, url: str) -> None:
-    for _ in range(200):
-        try:
-            http.get(f"{url}/sandbox/clock", timeout=5)
-        except requests.ConnectionError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("The sandbox did not start.")
 
 
 if __name__ == "__main__":
