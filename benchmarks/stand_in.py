@@ -1,4 +1,4 @@
-"""What the benchmarks share: a sandbox in a process of its own, Meta's SDK pointed at it, a task, and its memory."""
+"""What the benchmarks share: work in processes of its own, a sandbox in one, Meta's SDK pointed at it, and a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_fbca.sandbox import Sandbox, gateway
 from airflow_provider_fbca.sandbox.server import listen, make_server, url_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
     from facebook_business.adobjects.customaudience import CustomAudience
@@ -79,13 +79,20 @@ def sdk_audience(audience_id: str) -> CustomAudience:
     return CustomAudience(audience_id, api=FacebookAdsApi(session))
 
 
+def run_apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own and return what it returns."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
 class TaskInstance:
     """As much of a task instance as an operator needs outside of Airflow; its XComs are forgotten."""
 
-    dag_id, task_id, map_index, try_number = "benchmark", "refresh", -1, 1
+    dag_id, task_id, map_index = "benchmark", "refresh", -1
 
-    def __init__(self) -> None:
+    def __init__(self, try_number: int = 1) -> None:
         self.run_id = f"run-{os.getpid()}"
+        self.try_number = try_number
 
     def xcom_push(self, key: str, value: Any) -> None:
         pass

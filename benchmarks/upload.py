@@ -25,7 +25,6 @@ many times faster than the SDK each is, and how many times its CPU the SDK needs
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import time
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 from prepare import KEYS, REQUEST, batches_in, new_preparer, write_people
-from stand_in import StandIn, sdk_audience, stand_in
+from stand_in import StandIn, run_apart, sdk_audience, stand_in
 
 from airflow_provider_fbca.graph.chunks import rechunk
 from airflow_provider_fbca.sandbox import Settings
@@ -149,12 +148,6 @@ def wire_bytes(call: dict[str, int]) -> int:
     return call["url_length"] + call["body_bytes"]
 
 
-def run_apart(work: Callable[..., object], *arguments: object) -> object:
-    """Call a function in a process of its own and return what it returns."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, arguments)
-
-
 # -- in a process of its own -----------------------------------------------------------------------------------------
 
 
@@ -167,7 +160,9 @@ def write_both(raw: Path, prepared: Path, rows: int) -> None:
             writer.write_batch(preparer.prepare(batch))
 
 
-def timed(work: Callable[[str, Path | None, int], None], audience: str, people: Path | None, rows: int) -> object:
+def timed(
+    work: Callable[[str, Path | None, int], None], audience: str, people: Path | None, rows: int
+) -> tuple[float, float]:
     """Do work and return its seconds, by the clock and of the processor; what it imports does not count."""
     import facebook_business.adobjects.customaudience  # noqa: F401
 
