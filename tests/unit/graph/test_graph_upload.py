@@ -398,7 +398,11 @@ class TestFailure:
     def test_a_pause_of_another_batch_is_cut_short(self, odd: OddServer, odd_api: GraphApi) -> None:
         object.__setattr__(odd_api.retry, "sleep", None)
 
+        # The limit holds up what is not on its way yet, so both are.
+        together = threading.Barrier(2)
+
         def answer(seen: Seen) -> Reply:
+            together.wait(20)
             if seen.json["session"]["batch_seq"] == 1:
                 return Reply(400, refused(4).body, {"Retry-After": "200"})
             time.sleep(0.1)
