@@ -367,6 +367,7 @@ def test_l9_nobody_waits_where_all_was_answered(refresh, waits):
 def test_l9_a_wait_ends_when_the_task_is_told_to_stop():
     stopped = threading.Event()
     run = SimpleNamespace(_stopped=stopped, _lease=None)
+    run.check_stop = lambda: AudienceRun.check_stop(run)
     run._go_on = lambda: AudienceRun._go_on(run)
     threading.Timer(0.2, stopped.set).start()
     began = time.monotonic()
