@@ -123,6 +123,8 @@ RULES: Final[tuple[Rule, ...]] = (
         Rule(code, None, GraphThrottledError, "a business use case limit of the ad account is reached", _WAIT, _MINUTE)
         for code in range(80000, 80015)
     ),
+    # With a subcode that elsewhere means an ad account's score, whose floor differs by tier.
+    Rule(80003, 2446079, GraphThrottledError, "the limit of calls to custom audiences is reached", _WAIT, _MINUTE),
     # Tokens: guides/error-handling.
     Rule(102, None, GraphAuthError, "the access token is not valid", _RENEW),
     Rule(

@@ -118,11 +118,11 @@ class AudienceRun:
     ) -> None:
         with self._cleanup:
             wait = wait_of(error, self._operator)
-            if self._lease and wait is not None:
-                self.handover = replace(self.handover, lease=self._lease.keep_for_heir(wait))
-            elif self._lease and error is not None and self._hook.may_still_land:
+            if self._lease and error is not None and self._hook.may_still_land:
                 # Nobody may write before the last request can land no more (rule L9), and who fails should not wait.
                 self._lease.abandon()
+            if self._lease and wait is not None:
+                self.handover = replace(self.handover, lease=self._lease.keep_for_heir(wait))
 
     def stop(self) -> None:
         """End soon, from a signal handler: the query is cancelled, and no request begins any more."""
