@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import pytest
 from operator_tools import KILLS, killed, sha
 from witness import as_members, person, query
 
+from airflow_provider_fbca.graph.retry import RetryPolicy
 from airflow_provider_fbca.operators import journal
 from airflow_provider_fbca.sandbox.testing import Sandbox
 
@@ -172,6 +174,8 @@ class Chaos:
             replace_seconds=self.random.choice([0, 1, 60, 1000]),
             replace_shows_after_seconds=self.random.choice([0, 30, 10**6]),
         )
+        if seed % 2:
+            self.sandbox_does(fault_ratio=0.05, fault_seed=seed)
 
     def sandbox_does(self, **switches: Any) -> None:
         self.told.append(f"sandbox {switches}")
@@ -203,6 +207,9 @@ class Chaos:
 def test_any_history_of_kills_and_retries_is_made_good_by_the_next_refresh(
     run, in_audience, sandbox, witness, late, tmp_path, monkeypatch, seed
 ):
+    monkeypatch.setattr(
+        "airflow_provider_fbca.graph.api.RetryPolicy", partial(RetryPolicy, sleep=lambda _seconds: None)
+    )
     # Each batch is noted, as in a run that is slow, so that retries go on in the middle of a step.
     monkeypatch.setattr(journal, "_NOTE_SECONDS", -1.0)
     file = tmp_path / "users.parquet"
