@@ -28,6 +28,7 @@ from airflow_provider_fbca.exceptions import (
     GraphRemovalRefusedError,
     GraphRequestError,
     GraphRetryableError,
+    GraphRowsRefusedError,
     GraphTermsError,
     GraphThrottledError,
     GraphTransientError,
@@ -66,6 +67,7 @@ class Case:
     :param whens: whether the struck request is not carried out, or is and only its answer is lost, or is carried out
         when the answer has long been given up.
     :param operations: those that it can strike.
+    :param nth: the request that it strikes first, where it matters.
     :param timeout: of the connection, in seconds.
     """
 
@@ -77,6 +79,7 @@ class Case:
     unlike_always: Mapping[str, Outcome] = field(default_factory=dict)
     whens: tuple[When, ...] = ("before", "after")
     operations: tuple[str, ...] = OPERATIONS
+    nth: Literal["first", "last"] | None = None
     timeout: float = 20.0
 
     def outcome(self, operation: str, often: Often) -> Outcome:
@@ -144,8 +147,8 @@ def _limit(name: str, code: int, subcode: int | None = None, *, minutes: int = 0
         once=GraphThrottledError if minutes > 2 * 60 else None,
         always=GraphThrottledError,
         unlike={"create": GraphThrottledError} if minutes > 5 else {},
-        # A replace is one session, which waits once at most.
-        unlike_always={"replace": GraphRetryableError} if 45 <= minutes <= 2 * 60 else {},
+        # No session lasts for two such waits, and a few sessions are enough.
+        unlike_always=dict.fromkeys(SENDING, GraphRetryableError) if 45 <= minutes <= 2 * 60 else {},
         whens=("before",),
     )
 
@@ -167,6 +170,8 @@ def _refusal(
 def _of_a_replace(name: str, error: type[GraphError], subcode: int) -> Case:
     return _refusal(name, error, 2650, subcode, operations=("replace",))
 
+
+_INVALID = {"kind": "graph", "code": 100, "is_transient": False, "status": 400}
 
 CASES: tuple[Case, ...] = (
     # The way to Meta, and its front door.
@@ -225,7 +230,28 @@ CASES: tuple[Case, ...] = (
     _limit("the same, for three hours", 80003, 2446079, minutes=180),
     # What a person must clear.
     _refusal("3 capability", GraphPermissionError, 3),
-    _refusal("100 parameter", GraphRequestError, 100),
+    # Meta says so of rows that it does not like: the batch is halved, all others go through, and where there are none
+    # such, all do. Where it refuses five rows one by one and takes nothing, it is no matter of rows.
+    Case(
+        "100 parameter, first request",
+        _INVALID,
+        once=None,
+        always=GraphRequestError,
+        unlike={"checks": GraphRequestError, "create": GraphRequestError},
+        unlike_always={"delta": GraphRowsRefusedError},
+        whens=("before",),
+        nth="first",
+    ),
+    Case(
+        "100 parameter, two rows of the last request",
+        # The request, and each of its rows.
+        _INVALID | {"count": 3},
+        once=GraphRowsRefusedError,
+        always=GraphRowsRefusedError,
+        whens=("before",),
+        operations=SENDING,
+        nth="last",
+    ),
     _refusal("100/33 missing", GraphNotFoundError, 100, 33),
     _refusal("100/1713230 flagged", GraphFlaggedError, 100, 1713230, operations=SENDING),
     _refusal("190 token", GraphAuthError, 190),
@@ -327,7 +353,8 @@ def _nth(case: Case, operation: str, turn: int) -> int:
     requests = {"checks": 2, "create": 1}.get(operation) or REQUESTS[operation]
     if case.fault.get("operation") == "remove_users" and operation != "remove":
         requests //= 2
-    return (1, (requests + 1) // 2, requests)[turn % 3]
+    places = {"first": 1, "middle": (requests + 1) // 2, "last": requests}
+    return places[case.nth] if case.nth else list(places.values())[turn % 3]
 
 
 def matrix(outcomes: Mapping[tuple[Row, str], str]) -> str:

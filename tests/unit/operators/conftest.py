@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import traceback
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +26,6 @@ from airflow_provider_fbca.sandbox.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from airflow.sdk.exceptions import TaskDeferred
     from witness import Member
@@ -114,13 +115,17 @@ def xcom() -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(
-    audience: str, ledger_folder: Path, xcom: dict[str, Any], tmp_path: Path, monkeypatch: Any
-) -> Callable[..., Any]:
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of temporary files, in memory where there is one: a disk takes longer to delete spill than a task."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with TemporaryDirectory(dir=memory, prefix="fbca-tests-") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def run(audience: str, ledger_folder: Path, xcom: dict[str, Any], scratch: Path) -> Callable[..., Any]:
     """Runs an operator once: ``run("refresh", table, **options)``; or, after it was put off, goes on with it."""
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
 
     def execute(kind: str, users: Any = None, *, after: TaskDeferred | None = None, **options: Any) -> Any:
         options = {"audience_id": audience, "ledger_uri": f"file://{ledger_folder}"} | options
