@@ -115,9 +115,9 @@ class Usage:
         """Seconds to wait after a refusal.
 
         :param floor: the least that Meta's documentation asks for after this error, used unless the answer has a
-            ``Retry-After`` of its own.
+            ``Retry-After`` of its own. One that is over already, as by a clock that is off, tells nothing.
         """
-        if self.retry_after is not None:
+        if self.retry_after:
             return self.retry_after
         return max(self.regain_seconds, floor)
 

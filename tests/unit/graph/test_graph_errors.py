@@ -296,6 +296,13 @@ def test_retry_after_may_be_a_date() -> None:
     assert 80 < (Usage.from_headers({"Retry-After": later}).retry_after or 0) <= 90
 
 
+@pytest.mark.parametrize("told", ["0", "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_a_wait_that_is_over_already_is_not_believed_after_a_refusal(told: str) -> None:
+    assert made(80003, 2446079, headers={"Retry-After": told}).wait_seconds == 60  # type: ignore[attr-defined]
+    audience = {"type": "custom_audience", "call_count": 100, "estimated_time_to_regain_access": 12}
+    assert made(80003, headers=usage(audience) | {"Retry-After": told}).wait_seconds == 720  # type: ignore[attr-defined]
+
+
 PRIVATE = [
     "ab" * 32,
     "AB" * 16,
