@@ -10,7 +10,9 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from operator_tools import digests, emails, killed
 
-from airflow_provider_fbca.exceptions import StoppedError
+from airflow_provider_fbca.compat import AirflowFailException
+from airflow_provider_fbca.exceptions import LedgerError, StoppedError
+from airflow_provider_fbca.ledger.lease_row import LeaseRow
 
 OLD, NEW, OTHER = "abcdef", "defghi", "ehjk"
 SMALL = {"batch_size": 2, "max_concurrency": 1, "deferrable": True}
@@ -136,6 +138,26 @@ def test_l9_a_request_without_an_answer_has_landed_or_never_will_when_the_task_g
     # The longest flight of a request is its timeout and as long as a connection may take.
     assert lease["seconds"] == 1000 + 430
     assert deferred.trigger.moment >= began + timedelta(seconds=430)
+
+
+def test_l9_a_store_that_does_not_keep_the_lease_lets_nobody_in_before_a_request_has_landed(
+    run, limit, sandbox, no_waits, monkeypatch, ledger_folder
+):
+    monkeypatch.setenv("AIRFLOW__FBCA__DEFER_AFTER_SECONDS", "30")
+    append = LeaseRow.append
+
+    def refuse(self, number, note):
+        if note.state == "kept":
+            raise LedgerError("The store refuses.")
+        return append(self, number, note)
+
+    monkeypatch.setattr(LeaseRow, "append", refuse)
+    sandbox.fault("drop", operation="add_users", when="after")
+    limit(2)
+    with pytest.raises(AirflowFailException, match="The store refuses"):
+        run("upload", emails(*OLD), **SMALL)
+    [lease] = [json.loads(path.read_text()) for path in ledger_folder.rglob("*.lease.json")]
+    assert lease["state"] == "held"
 
 
 def test_a_replace_waits_in_its_worker_since_it_is_never_resumed(run, limit, sandbox, no_waits, members, monkeypatch):
