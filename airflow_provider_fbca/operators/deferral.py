@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: Seconds that a task which is not put off waits in its worker: longer than any block that Meta documents.
 LONGEST_WAIT: Final = 2 * 3600.0
 _PUT_OFF_AFTER = 300.0
-#: Where Meta says that a limit is reached, and not for how long.
-_UNTOLD_WAIT = 300.0
+#: How far the clocks of two machines may be apart.
+SKEW_SECONDS: Final = 300.0
 _KEY_BYTES = 16
 
 
@@ -54,9 +54,10 @@ def wait_of(error: BaseException | None, operator: UsersOperator) -> float | Non
     """
     if not isinstance(error, GraphThrottledError) or not operator.may_be_put_off:
         return None
-    told = _UNTOLD_WAIT if error.wait_seconds is None else error.wait_seconds
-    # The next process knows nothing of requests that may still land (rule L9).
-    return max(told, operator.hook.longest_flight if operator.hook.may_still_land else 0.0)
+    if not operator.hook.may_still_land:
+        return error.wait_seconds
+    # The next process knows nothing of requests that may still land (rule L9), and is woken by another machine's clock.
+    return max(error.wait_seconds, operator.hook.longest_flight + SKEW_SECONDS)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow_provider_fbca.exceptions import GuardError, LedgerError, StoppedError
 from airflow_provider_fbca.ledger import AudienceLedger, RowSets, WorkDir, doubt_about
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
-from airflow_provider_fbca.operators.deferral import longest_wait, wait_of
+from airflow_provider_fbca.operators.deferral import SKEW_SECONDS, longest_wait, wait_of
 from airflow_provider_fbca.operators.dispatch import Dispatch
 from airflow_provider_fbca.operators.manifest import (
     manifest_key,
@@ -50,8 +50,6 @@ __all__ = ["AudienceRun", "ledger_root"]
 
 #: Between two looks whether the task was told to stop.
 _LOOK_SECONDS = 0.5
-#: How far the clocks of two workers may be apart.
-_SKEW_SECONDS = 300.0
 _PLANS = {"delta": delta, "delete_insert": delete_insert, "replace": replace_all}
 
 
@@ -326,7 +324,7 @@ class AudienceRun:
                 for entry in self.history.outstanding
                 if entry.opened
                 and entry.opened.left_behind
-                and _is_young(entry.opened.opened_at, flight + _SKEW_SECONDS)
+                and _is_young(entry.opened.opened_at, flight + SKEW_SECONDS)
             }
             - waited
         ):
