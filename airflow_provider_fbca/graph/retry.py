@@ -16,6 +16,8 @@ from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN
 T = TypeVar("T")
 
 _SLOWER = 4
+#: What a refusal by a rate limit counts for at least, so that short ones do not make for many tries.
+_LEAST_REFUSAL_SECONDS = 60.0
 
 #: Decides on an error whether the call that raised it may be made again.
 Repeatable = Callable[[BaseException], bool]
@@ -50,10 +52,11 @@ class RetryPolicy:
     pause here: all calls to the ad account wait then, before their next try, in
     :mod:`airflow_provider_fbca.graph.throttle`.
 
-    :param attempts: tries in all.
+    :param attempts: tries in all, without those that a rate limit refused.
     :param first_pause: seconds before the second try.
     :param longest_pause: most seconds between two tries after a fault.
-    :param throttle_pause: most seconds to wait at once for a rate limit; beyond, the error is raised.
+    :param throttle_pause: most seconds to wait at once for a rate limit; beyond, the error is raised. A call that was
+        refused ``attempts`` times waits no longer than that in all, either.
     :param total: most seconds of all pauses after faults of one call together.
     :param sleep: what waits in place of :func:`time.sleep`, for tests.
     """
@@ -81,10 +84,11 @@ class RetryPolicy:
         :raises BaseException: the last try's error.
         """
         wait = self.sleeper(sleep)
+        refusals: list[float] = []
         return Retrying(
             retry=retry_if_exception(repeatable),
             wait=self._pause,
-            stop=self._enough,
+            stop=lambda state: self._enough(state, refusals),
             sleep=lambda seconds: wait(seconds) if seconds else None,
             reraise=True,
         )(call)
@@ -96,12 +100,19 @@ class RetryPolicy:
         """
         return self.sleep or sleep or time.sleep
 
-    def _enough(self, state: RetryCallState) -> bool:
+    def _enough(self, state: RetryCallState, refusals: list[float]) -> bool:
+        """Tell whether the last try was the last.
+
+        :param refusals: seconds of the waits that rate limits have asked for so far; those of the last are added.
+        """
         error = _error_of(state)
+        if isinstance(error, GraphThrottledError):
+            refusals.append(max(error.wait_seconds, _LEAST_REFUSAL_SECONDS))
+            is_often = len(refusals) >= self.attempts
+            return max(error.wait_seconds, sum(refusals) if is_often else 0.0) > self.throttle_pause
         return (
-            state.attempt_number >= self.attempts
+            state.attempt_number - len(refusals) >= self.attempts
             or state.idle_for + self._least_pause(state) > self.total
-            or (isinstance(error, GraphThrottledError) and error.wait_seconds > self.throttle_pause)
         )
 
     def _pause(self, state: RetryCallState) -> float:

@@ -75,6 +75,29 @@ def test_a_longer_wait_than_allowed_is_not_begun(pauses: list[float]) -> None:
     assert (len(calls), pauses) == (1, [])
 
 
+@pytest.mark.parametrize(("asked", "tries"), [(60, 120), (1, 120), (600, 12), (1700, 4)])
+def test_a_call_waits_for_limits_as_long_as_it_may_however_often_it_is_refused(
+    pauses: list[float], asked: float, tries: int
+) -> None:
+    policy = RetryPolicy(sleep=pauses.append, throttle_pause=7200)
+    refusals = [GraphThrottledError("slow", wait_seconds=asked)] * 200
+    calls, call = failing(*refusals[:tries])
+    assert policy.run(call, repeatable=repeat_unsent) == "done"  # type: ignore[arg-type]
+    assert len(calls) == tries + 1
+    calls, call = failing(*refusals)
+    with pytest.raises(GraphThrottledError):
+        policy.run(call, repeatable=repeat_unsent)  # type: ignore[arg-type]
+    assert len(calls) == tries + 1
+
+
+def test_refusals_by_a_limit_leave_the_tries_for_faults(pauses: list[float]) -> None:
+    limit = GraphThrottledError("slow", wait_seconds=60)
+    calls, call = failing(*[limit, limit, LOST] * 4)
+    policy = RetryPolicy(sleep=pauses.append, throttle_pause=7200)
+    assert policy.run(call, repeatable=repeat_any) == "done"  # type: ignore[arg-type]
+    assert (len(calls), len(pauses)) == (13, 4)
+
+
 def test_all_pauses_together_are_bounded(pauses: list[float]) -> None:
     calls, call = failing(*[LOST] * 99)
     policy = RetryPolicy(sleep=pauses.append, attempts=99, first_pause=30, longest_pause=30, total=100)
