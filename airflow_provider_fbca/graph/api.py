@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -394,6 +395,9 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
                 except GraphError as error:
                     if error.outcome_unknown:
                         self._unknown_since = self._clock()
+                    # They refer to the error in turn, and to the body: it goes with its request, not when garbage is
+                    # collected.
+                    traceback.clear_frames(error.__traceback__)
                     raise
             self._num_requests_succeeded += 1
             self._warn_of_version(answer)

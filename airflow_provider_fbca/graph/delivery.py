@@ -1,7 +1,8 @@
 """One upload under way: batches to sessions, sessions to requests, requests to a few threads, errors to an end.
 
 The caller's thread reads and prepares the rows; a few threads of a pool send them, so that one batch is prepared while
-others are on their way. Memory holds the bodies in flight and one more, however many rows there are.
+others are on their way. Memory holds the bodies in flight and one more, or two while some are sent again in parts,
+however many rows there are.
 """
 
 from __future__ import annotations

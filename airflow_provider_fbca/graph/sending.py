@@ -140,6 +140,8 @@ class BatchSender:
                 why = tries.why_back(error)
                 if why is None:
                     raise
+                # Its frames refer to it in turn, and would keep the body until the next full garbage collection.
+                error.with_traceback(None)
                 raise SentBackError(why, error, may_have_closed=tries.may_have_closed) from None
             answer = {}
         if Why.AGE in ways and session.is_over(options.clock()):
@@ -168,7 +170,8 @@ class _Tries:
         self.began = -math.inf
         self.may_have_closed = may_have_closed
         self._safe = safe
-        self._batch = batch
+        # Not the batch itself: what decides on tries outlives them for a while, and its body shall not.
+        self._last = batch.last
         # What is small is no smaller in parts.
         self._ways = ways if batch.rows > FLOOR_ROWS else set(ways) - {Why.TOO_LARGE, Why.SEEMS_TOO_LARGE}
         self._seemed_too_large = False
@@ -179,7 +182,7 @@ class _Tries:
         if isinstance(error, GraphError) and error.code == ALIAS_UNKNOWN:
             return True
         again = self._safe(error)
-        if again and self._batch.last and not repeat_unsent(error):
+        if again and self._last and not repeat_unsent(error):
             self.may_have_closed = True
         seems = may_be_about_size(error)
         self._seems_too_large = seems and self._seemed_too_large and Why.SEEMS_TOO_LARGE in self._ways

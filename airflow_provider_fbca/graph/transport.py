@@ -8,8 +8,10 @@ bundles that the environment names. Idle ones go with their thread.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+import traceback
 import weakref
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -96,11 +98,13 @@ class Transport:
             body was sent.
         """
         body = _TimedBody(request.body or b"", time.monotonic() + self.timeout)
+        handled = sys.exception()
         try:
             return self._exchange(request, body)
         except (OSError, ValueError, urllib3.exceptions.HTTPError, _OutOfBoundsError) as error:
             # Such errors quote addresses and bodies: only the name of the class goes on.
             reason = str(error) if isinstance(error, _OutOfBoundsError) else type(error).__name__
+            _forget_locals(error, handled=handled)
         # Raised out here, the new error holds no reference to the one that quotes.
         raise GraphTransientError(
             f"{request.place.doing} got no answer from Meta: {reason}.",
@@ -163,6 +167,21 @@ class Transport:
         with self._lock:
             self._sessions.add(session)
         return session
+
+
+def _forget_locals(error: BaseException, *, handled: BaseException | None) -> None:
+    """Let the frames of an error, and of those that led to it, go of all they hold: a body goes with its request.
+
+    Here and in the HTTP library errors and frames refer to each other: they would stay, body and all, until the next
+    full garbage collection.
+
+    :param error: that was caught; frames that still run are left alone.
+    :param handled: what the caller was handling already, which is no part of this.
+    """
+    link: BaseException | None = error
+    while link is not None and link is not handled:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
 
 
 class _OutOfBoundsError(Exception):

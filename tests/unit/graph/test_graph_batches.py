@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +21,10 @@ from airflow_provider_fbca.exceptions import (
     GraphTransientError,
 )
 from airflow_provider_fbca.graph.chunks import Piece
+from airflow_provider_fbca.graph.payload import Payload
 from airflow_provider_fbca.graph.refusals import Refusals
 from airflow_provider_fbca.graph.sizes import Sizes
-from airflow_provider_fbca.graph.transport import Answer
+from airflow_provider_fbca.graph.transport import Answer, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -292,6 +295,40 @@ def test_refusals_that_are_about_something_else_end_the_upload_at_once(
     with pytest.raises(error):
         meta.uploader(max_concurrency=1).add(people(300), total=300)
     assert door.turned_away == [100]
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        ("drop", lambda _rows: None),
+        ("graph", lambda _rows: None),
+        ("drop", with_any_of([5, 2500, 7000])),
+        ("graph", larger_than(600, "413")),
+    ],
+)
+def test_bodies_are_let_go_when_their_requests_are_over_without_a_garbage_collection(
+    meta: Meta, fault: str, answer: Callable[[list[str]], Answer | GraphTransientError | None]
+) -> None:
+    Door(meta, answer)
+    for nth in range(3, 30, 3):
+        meta.sandbox.fault(fault, operation="add_users", nth=nth)
+    exchange, held = meta.api._transport.exchange, [0]
+
+    def counted(request: Any) -> Answer:
+        held[0] = max(held[0], sum(type(each) in (Payload, Request) for each in gc.get_objects()))
+        return exchange(request)
+
+    meta.api._transport.exchange = counted  # type: ignore[method-assign]
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(GraphRowsRefusedError):
+            meta.uploader(batch_size=1000, max_concurrency=1).add(people(12_000), total=12_000)
+    finally:
+        gc.enable()
+    assert len(meta.names()) >= 12_000 - 3
+    # The request, its payload, one that was prepared, one that came back, and what the thread has not yet let go.
+    assert held[0] <= 6
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
