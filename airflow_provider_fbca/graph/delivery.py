@@ -286,9 +286,11 @@ class Delivery:
         self.options.on_batch(ack)
 
     def _pause(self, seconds: float) -> None:
-        """Wait between two tries, but not once another batch has failed or the caller wants no more requests."""
+        """Wait before a try, but not once another batch has failed or the caller wants no more requests."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self.sender.stop.wait(min(left, _LOOK_SECONDS)):
+        while (left := end - time.monotonic()) > 0:
+            if self.sender.stop.wait(min(left, _LOOK_SECONDS)):
+                raise StoppedError
             self.options.ask_before_request()
 
     def _wait_quietly(self) -> None:

@@ -18,7 +18,7 @@ from graph_wire import ACCOUNT, AUDIENCE, TOKEN, OddServer, Reply, people, refus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_fbca.exceptions import GraphThrottledError, StoppedError
+from airflow_provider_fbca.exceptions import GraphPermissionError, GraphThrottledError, StoppedError
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.audiences import Audiences
 from airflow_provider_fbca.graph.retry import RetryPolicy
@@ -478,6 +478,27 @@ class TestOverHttp:
         assert len(odd.seen) == 21
         # Those that were on their way already could not know.
         assert len(early) < flying
+
+    def test_a_batch_that_is_given_up_while_it_waits_takes_no_turn(
+        self, odd: OddServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What comes next in the process does not wait for a request that was never made."""
+        monkeypatch.setattr("airflow_provider_fbca.graph.throttle.random.random", lambda: 1.0)
+        api = GraphApi(access_token=TOKEN, base_url=odd.url, timeout=9)
+        both_here = threading.Barrier(2, timeout=9)
+
+        def answer(seen: Any) -> Reply:
+            both_here.wait()
+            if seen.json["session"]["batch_seq"] == 1:
+                return limited(4)
+            return Reply(400, refused(200).body, hold=0.5)
+
+        odd.answer = answer
+        upload = UserUploader(api, AUDIENCE, batch_size=10, max_concurrency=2, new_session=lambda: 7)
+        with pytest.raises(GraphPermissionError):
+            upload.add(people(30), total=30)
+        assert len(odd.seen) == 2
+        assert api.throttle_of(AUDIENCE).due_in() <= 240
 
     def test_a_task_that_waits_at_the_limit_sees_that_it_shall_stop(self, odd: OddServer) -> None:
         api = GraphApi(access_token=TOKEN, base_url=odd.url, timeout=5)
