@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet as pq
 import pytest
 from operator_tools import emails, sha, traces_of
 
@@ -50,3 +51,32 @@ def test_the_next_refresh_mends_it(run, sandbox, audience):
         run("refresh", emails("c", "d"), **ONE_BY_ONE)
     run("refresh", emails("c", "d"))
     assert held(sandbox, audience) == {sha("c@example.com"), sha("d@example.com")}
+
+
+def test_after_a_resume_they_are_told_by_their_numbers_in_the_snapshot_too(run, sandbox, audience, tmp_path):
+    file = tmp_path / "users.parquet"
+    pq.write_table(emails(*"abcdef"), file)
+    sandbox.fault("graph", operation="add_users", nth=3, code=200, is_transient=False, status=400)
+    with pytest.raises(AirflowFailException):
+        run("refresh", users_uri=f"file://{file}", **ONE_BY_ONE)
+    refuse(sandbox, "add_users", 2)
+    with pytest.raises(AirflowFailException, match=r"\(numbers from 1\): 4\. Meta refused"):
+        run("refresh", users_uri=f"file://{file}", **ONE_BY_ONE)
+    assert held(sandbox, audience) == {sha(f"{name}@example.com") for name in "abcef"}
+    # What is left of it is one row.
+    refuse(sandbox, "add_users", 1)
+    with pytest.raises(AirflowFailException, match=r"\(numbers from 1\): 4\. Meta refused"):
+        run("refresh", users_uri=f"file://{file}", **ONE_BY_ONE)
+    run("refresh", users_uri=f"file://{file}", **ONE_BY_ONE)
+    assert held(sandbox, audience) == {sha(f"{name}@example.com") for name in "abcdef"}
+    assert len(sandbox.requests("add_users")) == 3 + 4 + 1 + 1
+
+
+def test_refused_removals_of_several_entries_are_told_by_each_of_them(run, sandbox, audience):
+    first, second = (run("upload", emails(*names))["entry"]["id"] for names in ("abc", "bde"))
+    for nth in (2, 4):
+        refuse(sandbox, "remove_users", nth)
+    told = rf"entry {first} \(numbers from 1\): 2; rows of the snapshot of ledger entry {second} \(numbers from 1\): 2"
+    with pytest.raises(AirflowFailException, match=told):
+        run("refresh", emails("new"), **ONE_BY_ONE)
+    assert held(sandbox, audience) == {sha(f"{name}@example.com") for name in "bd"}
