@@ -31,6 +31,7 @@ from airflow_provider_fbca.graph.outcome import BatchAck, UploadTotals
 from airflow_provider_fbca.graph.payload import payloads_within
 from airflow_provider_fbca.graph.replacing import Replacing
 from airflow_provider_fbca.graph.sessions import MAX_SESSION_ID, Session
+from airflow_provider_fbca.graph.sizes import FLOOR_ROWS
 from airflow_provider_fbca.graph.watching import REPLACE_MARGIN_SECONDS, REPLACE_SECONDS, ReplaceEnd, ReplaceWatch
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class UserUploader:
         where the replace had never begun is there nothing to wait for.
 
         :param session_id: the session to close.
-        :param rows: the rows of its last batch, at most a batch of them; so many as one body holds are sent.
+        :param rows: the rows of its last batch; so few of them are sent that no way to Meta finds them too large.
         :param batch_seq: a number other than 1, since 1 would start the replace anew.
         :param total: rows of the whole session.
         :returns: whether it was closed now, or before, or had never begun at Meta, or whether Meta is at work.
@@ -248,7 +249,8 @@ class UserUploader:
         session = Session(session_id, batches=batch_seq - 1)
         run = Delivery(self._options, Verb.REPLACE, total)
         options = self._options
-        payload, count = next(payloads_within(rows, options.max_payload_bytes, extra=options.payload_extra))
+        few = rows.slice(0, FLOOR_ROWS)
+        payload, count = next(payloads_within(few, options.max_payload_bytes, extra=options.payload_extra))
         try:
             run.sender.send(session.next_batch(payload, first_row=0, rows=count, last=True), session)
         except GraphError as error:

@@ -25,6 +25,7 @@ from airflow_provider_fbca.graph.payload import Payload
 from airflow_provider_fbca.graph.refusals import Refusals
 from airflow_provider_fbca.graph.sizes import Sizes
 from airflow_provider_fbca.graph.transport import Answer, Request
+from airflow_provider_fbca.graph.upload import ReplaceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -160,6 +161,17 @@ class TestSizeOnABadLine:
         meta.sandbox.fault("drop", when=when, lands_after=3, operation="replace_users", count=count)
         send(meta, "replace", rows)
         assert len(set(meta.firsts())) == len(meta.firsts())
+
+    @pytest.mark.parametrize("complaint", COMPLAINTS)
+    def test_a_replace_that_was_left_unfinished_is_closed_all_the_same(self, meta: Meta, complaint: str) -> None:
+        meta.sandbox.fault("drop", when="before", operation="replace_users", nth=2, count=20)
+        upload = meta.uploader(batch_size=500)
+        with pytest.raises(GraphTransientError):
+            upload.replace(people(2500), total=2500)
+        meta.sandbox.clear_faults()
+        Door(meta, larger_than(500, complaint))
+        [last] = people(2000, start=500, step=2000)
+        assert upload.close_replace(meta.begun[-1], last, batch_seq=2, total=2500) is ReplaceState.CLOSED
 
     def test_what_no_size_helps_against_is_told_as_it_is(self, meta: Meta) -> None:
         door = Door(meta, larger_than(0, "broken"))
