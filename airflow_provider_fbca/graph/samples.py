@@ -27,8 +27,8 @@ def sampled_rows(samples: object, payload: bytes | Payload) -> tuple[int, ...]:
     """
     if not samples or not isinstance(samples, Mapping | list):
         return ()
-    shown = {_written(row) for sample in samples for row in _readings(sample)}
     try:
+        shown = {_written(row) for sample in samples for row in _readings(sample)}
         rows = json.loads(bytes(payload))["data"]
         return tuple(position for position, row in enumerate(rows) if _written(row) in shown)
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -79,6 +79,13 @@ def test_what_cannot_be_told_is_nobody(samples: Any) -> None:
     assert sampled_rows(samples, PAYLOAD) == ()
 
 
+def test_a_sample_nested_deeper_than_anybody_reads_is_nobody() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    assert sampled_rows([nested], PAYLOAD) == ()
+
+
 def test_positions_count_over_all_batches_whatever_their_order(odd: OddServer, odd_api: GraphApi) -> None:
     def answer(seen: Any) -> Reply:
         bad = [row for row in seen.json["payload"]["data"] if int(row[0]) % 4 == 1]
