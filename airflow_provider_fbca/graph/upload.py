@@ -18,6 +18,7 @@ from airflow_provider_fbca.exceptions import (
     OptionsError,
     UsersError,
 )
+from airflow_provider_fbca.graph.complaints import is_about_rows
 from airflow_provider_fbca.graph.delivery import Delivery
 from airflow_provider_fbca.graph.errors import (
     REPLACE_FINISHED,
@@ -238,7 +239,8 @@ class UserUploader:
         where the replace had never begun is there nothing to wait for.
 
         :param session_id: the session to close.
-        :param rows: the rows of its last batch; so few of them are sent that no way to Meta finds them too large.
+        :param rows: the rows of its last batch; so few of them are sent that no way to Meta finds them too large, and
+            fewer where Meta refuses one of them.
         :param batch_seq: a number other than 1, since 1 would start the replace anew.
         :param total: rows of the whole session.
         :returns: whether it was closed now, or before, or had never begun at Meta, or whether Meta is at work.
@@ -260,7 +262,10 @@ class UserUploader:
                 return ReplaceState.NEVER_BEGUN
             if error.subcode == REPLACE_IN_PROGRESS:
                 return ReplaceState.BUSY
-            raise
+            if count == 1 or not is_about_rows(error):
+                raise
+            # One of them is bad; any other closes it as well.
+            return self.close_replace(session_id, few.slice(0, count // 2), batch_seq=batch_seq, total=total)
         return ReplaceState.CLOSED
 
     def erase(self, rows: Iterable[pa.RecordBatch], *, account_id: str) -> int:

@@ -101,6 +101,18 @@ def send(meta: Meta, verb: str, rows: int, *, bad: Collection[int] = (), **optio
     return told
 
 
+def close_unfinished(meta: Meta, answer: Callable[[list[str]], Answer | GraphTransientError | None]) -> ReplaceState:
+    """Let a replace break off after its first batch, and close it at a door of that kind."""
+    meta.sandbox.fault("drop", when="before", operation="replace_users", nth=2, count=20)
+    upload = meta.uploader(batch_size=500)
+    with pytest.raises(GraphTransientError):
+        upload.replace(people(2500), total=2500)
+    meta.sandbox.clear_faults()
+    Door(meta, answer)
+    [last] = people(2000, start=500, step=2000)
+    return upload.close_replace(meta.begun[-1], last, batch_seq=2, total=2500)
+
+
 def closings(meta: Meta, verb: str) -> list[bool]:
     """Whether each batch that was taken closed its session, in order."""
     return [call["last_batch_flag"] for call in meta.sandbox.requests(OPERATIONS[verb]) if not call["error"]]
@@ -164,14 +176,15 @@ class TestSizeOnABadLine:
 
     @pytest.mark.parametrize("complaint", COMPLAINTS)
     def test_a_replace_that_was_left_unfinished_is_closed_all_the_same(self, meta: Meta, complaint: str) -> None:
-        meta.sandbox.fault("drop", when="before", operation="replace_users", nth=2, count=20)
-        upload = meta.uploader(batch_size=500)
-        with pytest.raises(GraphTransientError):
-            upload.replace(people(2500), total=2500)
-        meta.sandbox.clear_faults()
-        Door(meta, larger_than(500, complaint))
-        [last] = people(2000, start=500, step=2000)
-        assert upload.close_replace(meta.begun[-1], last, batch_seq=2, total=2500) is ReplaceState.CLOSED
+        assert close_unfinished(meta, larger_than(500, complaint)) is ReplaceState.CLOSED
+
+    @pytest.mark.parametrize("bad", [[501], [502, 700], [999]])
+    def test_a_replace_that_was_left_unfinished_is_closed_around_bad_rows(self, meta: Meta, bad: list[int]) -> None:
+        assert close_unfinished(meta, with_any_of(bad)) is ReplaceState.CLOSED
+
+    def test_a_replace_whose_closing_row_is_refused_is_left_to_meta(self, meta: Meta) -> None:
+        with pytest.raises(GraphRequestError):
+            close_unfinished(meta, with_any_of([500]))
 
     def test_what_no_size_helps_against_is_told_as_it_is(self, meta: Meta) -> None:
         door = Door(meta, larger_than(0, "broken"))
