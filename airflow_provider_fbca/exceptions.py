@@ -185,7 +185,8 @@ class GraphRowsRefusedError(GraphRequestError):
         super().__init__(
             f"Meta refused {len(rows):,} of the rows by themselves and {others}; "
             f"{where or f'rows (numbers from 0): {shown}{more}'}. {refusal.message}",
-            remedy="Look at all cells of these rows, and run the task again without them or with them mended.",
+            remedy="Look at all cells of these rows, and run the task again without them or with them mended. What an "
+            'earlier run has sent and Meta will not remove leaves with one refresh by strategy="replace".',
         )
         self.code, self.subcode = refusal.code, refusal.subcode
         self.fbtrace_id, self.http_status = refusal.fbtrace_id, refusal.http_status

@@ -44,6 +44,19 @@ def test_refused_removals_are_told_by_the_entry_that_had_added_them(run, sandbox
     assert held(sandbox, audience) == {sha("b@example.com")}
 
 
+def test_rows_that_meta_neither_takes_nor_removes_leave_by_a_replace(run, sandbox, audience):
+    refuse(sandbox, "add_users", 2)
+    with pytest.raises(AirflowFailException):
+        run("refresh", emails(*"abc"), **ONE_BY_ONE)
+    for _ in range(2):
+        refuse(sandbox, "remove_users", 1)
+        with pytest.raises(AirflowFailException, match='strategy="replace"'):
+            run("refresh", emails("a", "c"), **ONE_BY_ONE)
+    run("refresh", emails("a", "c"), strategy="replace")
+    run("refresh", emails("c", "d"))
+    assert held(sandbox, audience) == {sha("c@example.com"), sha("d@example.com")}
+
+
 def test_the_next_refresh_mends_it(run, sandbox, audience):
     run("upload", emails(*"abc"))
     refuse(sandbox, "remove_users", 2)
