@@ -134,7 +134,7 @@ def test_where_meta_does_not_tell_nothing_is_said(
     connect()
     sandbox.fault("graph", operation="debug_token", is_transient=False, **fault)
     hook = FacebookCustomAudienceHook()
-    hook.get_conn().retry = RetryPolicy(attempts=1)
+    hook.get_conn().retry = RetryPolicy(attempts=1, throttle_pause=0)
     hook.check_token()
     assert not warnings(caplog)
     assert any("not known" in record.getMessage() for record in caplog.records)
