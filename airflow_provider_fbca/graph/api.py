@@ -180,6 +180,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         self._warned_of_version = False
         self._unknown_since: float | None = None
         self._usage = Usage()
+        self._sleep: Callable[[float], None] | None = None
 
     @classmethod
     def init(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
@@ -335,12 +336,14 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         """What the last answer said on Meta's rate limits."""
         return self._usage
 
-    def wait_at_most(self, seconds: float) -> None:
+    def wait_at_most(self, seconds: float, *, sleep: Callable[[float], None] | None = None) -> None:
         """Set the longest wait for a rate limit inside a call; a longer one is raised instead, before it begins.
 
         :param seconds: from 0 on.
+        :param sleep: waits in calls that bring nothing else to wait with; :func:`time.sleep` without it.
         """
         self.retry = replace(self.retry, throttle_pause=seconds)
+        self._sleep = sleep
 
     def throttle_of(self, node: str) -> Budget:
         """Return what the rate limits leave of the ad account that a node belongs to.
@@ -383,6 +386,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         sleep: Callable[[float], None] | None = None,
     ) -> tuple[Answer, Any]:
         """Make one call with its tries; the only way to the transport."""
+        sleep = sleep or self._sleep
 
         def one_try() -> tuple[Answer, Any]:
             turn = self.throttle_of(call.node).turn(sleep=self.retry.sleeper(sleep), at_most=self.retry.throttle_pause)

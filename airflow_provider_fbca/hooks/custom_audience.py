@@ -334,12 +334,13 @@ class FacebookCustomAudienceHook(BaseHook):
         """Seconds after its start by which no request of ours can still be on its way to Meta."""
         return self.get_conn().longest_flight
 
-    def wait_at_most(self, seconds: float) -> None:
+    def wait_at_most(self, seconds: float, *, sleep: Callable[[float], None] | None = None) -> None:
         """Set the longest wait for Meta's rate limit within a call; beyond, ``GraphThrottledError`` is raised at once.
 
         :param seconds: of each wait.
+        :param sleep: waits in place of :func:`time.sleep`; what it raises ends the call.
         """
-        self.get_conn().wait_at_most(seconds)
+        self.get_conn().wait_at_most(seconds, sleep=sleep)
 
     def minutes_for(self, requests: int) -> float:
         """Return the least minutes that requests to an audience take under Meta's rate limit as it stands now."""

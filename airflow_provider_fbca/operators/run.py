@@ -87,7 +87,7 @@ class AudienceRun:
         root = ledger_root(self._operator.ledger_uri)
         self._rejects: RejectsPlace | None = self._operator.rejects_place(root)
         self._hook = self._operator.hook
-        self._hook.wait_at_most(longest_wait(self._operator))
+        self._hook.wait_at_most(longest_wait(self._operator), sleep=self._pause)
         self._hook.check_token()
         self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
         self._ti.xcom_push(LINK_KEY, audience_url(self.audience.id, self.audience.account_id))

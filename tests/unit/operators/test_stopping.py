@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_fbca.exceptions import SourceError, StoppedError
 from airflow_provider_fbca.operators.custom_audience import FacebookRefreshAudienceOperator
+from airflow_provider_fbca.operators.run import AudienceRun
 from airflow_provider_fbca.sandbox import serve
 
 
@@ -91,3 +92,20 @@ def test_a_query_that_blocks_ends_when_the_task_was_told_to_stop(sandbox, tmp_pa
     with pytest.raises((SourceError, StoppedError)):
         task.execute({"ti": FakeTaskInstance()})
     assert sandbox.requests("add_users") == []
+
+
+def test_a_wait_for_a_rate_limit_before_anything_has_begun_ends_once_the_task_was_told_to_stop(
+    sandbox, tmp_path, monkeypatch
+):
+    task = refresh(sandbox, tmp_path, users_callable=lambda: pytest.fail("The users were read."))
+    sandbox.fault("graph", operation="read_audience", code=80003, status=400, is_transient=False)
+    pause = AudienceRun._pause
+
+    def stopping(self, seconds):
+        task.on_kill()
+        pause(self, seconds)
+
+    monkeypatch.setattr(AudienceRun, "_pause", stopping)
+    with pytest.raises(StoppedError):
+        task.execute({"ti": FakeTaskInstance()})
+    assert not (tmp_path / "ledger").exists()
