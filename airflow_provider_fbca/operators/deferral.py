@@ -30,10 +30,12 @@ class Handover:
     """What a task that is put off leaves to the process that goes on with it.
 
     :param lease: the key to the audience's lease, which is kept for it; None where it had not been taken yet.
+    :param audience_id: whose lease it is.
     :param entry: by which a ledger entry of users from a function is known to be of this very try.
     """
 
     lease: str | None = None
+    audience_id: str | None = None
     entry: str = field(default_factory=lambda: secrets.token_hex(_KEY_BYTES))
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_fbca.exceptions import GuardError, LedgerError, StoppedError
+from airflow_provider_fbca.exceptions import (
+    GraphThrottledError,
+    GuardError,
+    LedgerError,
+    LedgerTakenError,
+    StoppedError,
+)
 from airflow_provider_fbca.ledger import AudienceLedger, RowSets, WorkDir, doubt_about
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.deferral import SKEW_SECONDS, longest_wait, wait_of
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_fbca.hooks.audience import Audience
     from airflow_provider_fbca.identity import PrepareReport
@@ -88,8 +94,12 @@ class AudienceRun:
         self._rejects: RejectsPlace | None = self._operator.rejects_place(root)
         self._hook = self._operator.hook
         self._hook.wait_at_most(longest_wait(self._operator), sleep=self._pause)
-        self._hook.check_token()
-        self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
+        try:
+            self._hook.check_token()
+            self.audience: Audience = self._hook.ready_audience(str(self._operator.audience_id))
+        except GraphThrottledError as error:
+            self._keep_once_more(root, error)
+            raise
         self._ti.xcom_push(LINK_KEY, audience_url(self.audience.id, self.audience.account_id))
         self._ledger = AudienceLedger(root, self.audience.id)
         self._log.info(
@@ -120,7 +130,8 @@ class AudienceRun:
                 # Nobody may write before the last request can land no more (rule L9), and who fails should not wait.
                 self._lease.abandon()
             if self._lease and wait is not None:
-                self.handover = replace(self.handover, lease=self._lease.keep_for_heir(wait))
+                key = self._lease.keep_for_heir(wait)
+                self.handover = replace(self.handover, lease=key, audience_id=self.audience.id)
 
     def stop(self) -> None:
         """End soon, from a signal handler: the query is cancelled, and no request begins any more."""
@@ -311,8 +322,22 @@ class AudienceRun:
         return begun
 
     def _wait_for_lease(self) -> Lease:
+        return self._lease_of(self._ledger, self._pause)
+
+    def _lease_of(self, ledger: AudienceLedger, pause: Callable[[float], None]) -> Lease:
         terms = lease_terms(self._hook.longest_flight)
-        return self._ledger.lease(self._owner, terms, pause=self._pause, key=self.handover.lease)
+        return ledger.lease(self._owner, terms, pause=pause, key=self.handover.lease)
+
+    def _keep_once_more(self, root: ObjectStoragePath, error: GraphThrottledError) -> None:
+        """Keep the lease that was left to this process for the next, where it is put off before it could take it."""
+        wait, left = wait_of(error, self._operator), self.handover
+        if wait is None or left.lease is None or left.audience_id is None:
+            return
+        lease = self._lease_of(AudienceLedger(root, left.audience_id), _wait_for_nobody)
+        # Where it has expired, and another writes, the next process waits for it like anyone.
+        with suppress(LedgerError):
+            lease.take()
+            self.handover = replace(left, lease=lease.keep_for_heir(wait))
 
     def _wait_for_those_left_behind(self) -> None:
         """Wait until requests of tasks that had lost their lease can land no more (rule L8)."""
@@ -361,6 +386,10 @@ class AudienceRun:
         long = {"schema", "keys", "digest", "outstanding"}
         self._log.info("Manifest: %s", {name: told for name, told in manifest.items() if name not in long})
         return manifest
+
+
+def _wait_for_nobody(_seconds: float) -> None:
+    raise LedgerTakenError("Another task has the lease.")
 
 
 def owner_of(ti: Any) -> dict[str, str | int]:

@@ -110,6 +110,22 @@ def test_l8_the_lease_is_kept_for_the_task_and_for_nobody_else(run, put_off, lim
     assert members() == digests(*sorted({*OLD, *NEW}))
 
 
+def test_l8_a_task_that_is_put_off_again_before_it_could_take_its_lease_still_has_it(
+    run, put_off, limit, sandbox, members, ledger_folder
+):
+    limit(2)
+    first = put_off("upload", emails(*OLD))
+    sandbox.fault("graph", operation="read_audience", code=80003, status=400, is_transient=False)
+    with pytest.raises(TaskDeferred) as caught:
+        run("upload", emails(*OLD), after=first, **SMALL)
+    [lease] = [json.loads(path.read_text()) for path in ledger_folder.rglob("*.lease.json")]
+    keys = [deferred.kwargs["handover"]["lease"] for deferred in (first, caught.value)]
+    assert (lease["state"], lease["key"]) == ("kept", keys[1])
+    assert keys[0] != keys[1]
+    run("upload", emails(*OLD), after=caught.value, **SMALL)
+    assert members() == digests(*OLD)
+
+
 def test_a_task_that_is_cleared_while_it_is_put_off_waits_for_its_lease_and_forgets_nobody(
     run, put_off, limit, members, history
 ):
@@ -181,7 +197,7 @@ def test_the_log_tells_when_the_task_goes_on_and_what_it_leaves_tells_nothing(pu
     assert f"The task goes on at {deferred.trigger.moment:%Y-%m-%d %H:%M} UTC" in capsys.readouterr().out
     left = repr((deferred.trigger.serialize(), deferred.kwargs))
     assert not any(secret in left for secret in (sandbox.token, sandbox.app_secret, *digests(*OLD)))
-    assert set(deferred.kwargs["handover"]) == {"lease", "entry"}
+    assert set(deferred.kwargs["handover"]) == {"lease", "audience_id", "entry"}
 
 
 @pytest.mark.kills
