@@ -271,6 +271,9 @@ class Delivery:
         if sent_back.why is Why.AGE:
             log.info("An upload session came to its end before all that was sent in it; going on in another.")
             self.returned.appendleft(piece.moved())
+            # A limit that outlasts a session, and then the next one, is no matter of sessions.
+            if error and piece.moves:
+                return error
             return out_of_time() if piece.moves == _MOST_MOVES else None
         log.info("A batch of %s rows is too large for the way to Meta; sending it in parts.", f"{len(piece):,}")
         self.returned.extendleft(reversed(piece.cut(self.sizes.complain(len(piece)))))

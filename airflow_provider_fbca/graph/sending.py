@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from airflow_provider_fbca.exceptions import GraphError, GraphRetryableError
+from airflow_provider_fbca.exceptions import GraphError, GraphRetryableError, GraphThrottledError
 from airflow_provider_fbca.graph.complaints import is_about_rows, is_about_size, may_be_about_size
 from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, REPLACE_FINISHED
 from airflow_provider_fbca.graph.options import Verb
@@ -48,7 +48,7 @@ class SentBackError(Exception):
     """A batch is not acknowledged, and its rows go another way.
 
     :param why: what is to be done with them.
-    :param error: Meta's refusal, if there was one.
+    :param error: Meta's refusal, if there was one; of a session's age, the rate limit that the batch waited for.
     :param may_have_closed: whether one of its requests may have closed its session.
     """
 
@@ -116,7 +116,7 @@ class BatchSender:
             tries.began = options.clock()
             session.begin(tries.began)
             if session.is_too_old(tries.began):
-                raise SentBackError(Why.AGE) if Why.AGE in ways else out_of_time()
+                raise SentBackError(Why.AGE, tries.limit) if Why.AGE in ways else out_of_time()
 
         def repeatable(error: BaseException) -> bool:
             if repeat_any(error):
@@ -169,6 +169,8 @@ class _Tries:
     def __init__(self, safe: Repeatable, batch: Batch, ways: Collection[Why], *, may_have_closed: bool) -> None:
         self.began = -math.inf
         self.may_have_closed = may_have_closed
+        #: The rate limit that refused the last try; None where it was another error.
+        self.limit: GraphThrottledError | None = None
         self._safe = safe
         # Not the batch itself: what decides on tries outlives them for a while, and its body shall not.
         self._last = batch.last
@@ -178,6 +180,7 @@ class _Tries:
         self._seems_too_large = False
 
     def repeatable(self, error: BaseException) -> bool:
+        self.limit = error.with_traceback(None) if isinstance(error, GraphThrottledError) else None
         # An audience that Meta has only just created may not be known everywhere yet.
         if isinstance(error, GraphError) and error.code == ALIAS_UNKNOWN:
             return True

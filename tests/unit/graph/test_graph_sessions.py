@@ -12,6 +12,7 @@ from graph_wire import people
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_fbca.exceptions import GraphThrottledError
 from airflow_provider_fbca.graph.sessions import Session
 
 if TYPE_CHECKING:
@@ -113,6 +114,16 @@ class TestRateLimits:
         operation = {"add": "add_users", "remove": "remove_users"}[verb]
         calls = [call for call in meta.sandbox.requests(operation) if call["session_id"] == "1"]
         assert [call["batch_seq"] for call in calls if call["last_batch_flag"]] == closing
+
+    @pytest.mark.parametrize("verb", ["add", "remove"])
+    def test_that_outlast_two_sessions_are_told_as_what_they_are(self, meta: Meta, verb: str) -> None:
+        limit = {"code": 80003, "subcode": 2446079, "is_transient": False, "status": 400, "retry_after": 1500}
+        meta.sandbox.fault("graph", path="/users", nth=2, count=1000, **limit)
+        meta.api.wait_at_most(7200)
+        began = meta.clock.now()
+        with pytest.raises(GraphThrottledError, match="request may go in"):
+            send(meta, verb, 500, max_concurrency=1)
+        assert 2 * 75 * MINUTE < meta.clock.now() - began < 3 * 90 * MINUTE
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
