@@ -67,6 +67,7 @@ class Case:
     :param whens: whether the struck request is not carried out, or is and only its answer is lost, or is carried out
         when the answer has long been given up.
     :param operations: those that it can strike.
+    :param may_last: whether it is tried what becomes of a task that it strikes again and again.
     :param nth: the request that it strikes first, where it matters.
     :param timeout: of the connection, in seconds.
     """
@@ -79,6 +80,7 @@ class Case:
     unlike_always: Mapping[str, Outcome] = field(default_factory=dict)
     whens: tuple[When, ...] = ("before", "after")
     operations: tuple[str, ...] = OPERATIONS
+    may_last: bool = True
     nth: Literal["first", "last"] | None = None
     timeout: float = 20.0
 
@@ -92,7 +94,7 @@ class Case:
     def oftens(self) -> tuple[Often, ...]:
         """How often it strikes: what is an error at once is none the more if it were to last."""
         alike = all(self.outcome(each, "once") is self.outcome(each, "always") for each in self.operations)
-        return ("once",) if alike else ("once", "always")
+        return ("once",) if alike or not self.may_last else ("once", "always")
 
 
 def _usage(percent: int, *, minutes: int) -> dict[str, str]:
@@ -135,7 +137,7 @@ def _passing(name: str, code: int, subcode: int | None = None, **fault: Any) -> 
     return Case(name, told | fault, once=None, always=GraphTransientError, unlike=unlike)
 
 
-def _limit(name: str, code: int, subcode: int | None = None, *, minutes: int = 0) -> Case:
+def _limit(name: str, code: int, subcode: int | None = None, *, minutes: int = 0, may_last: bool = False) -> Case:
     """A rate limit: Meta has surely not done what it refuses by one.
 
     :param minutes: for which Meta asks to wait. Tasks with people wait for two hours at most, others for five minutes.
@@ -147,9 +149,10 @@ def _limit(name: str, code: int, subcode: int | None = None, *, minutes: int = 0
         once=GraphThrottledError if minutes > 2 * 60 else None,
         always=GraphThrottledError,
         unlike={"create": GraphThrottledError} if minutes > 5 else {},
-        # No session lasts for two such waits, and a few sessions are enough.
-        unlike_always=dict.fromkeys(SENDING, GraphRetryableError) if 45 <= minutes <= 2 * 60 else {},
+        # A replace is one session, which ends before the task's patience does.
+        unlike_always={"replace": GraphRetryableError} if minutes <= 2 * 60 else {},
         whens=("before",),
+        may_last=may_last,
     )
 
 
@@ -219,15 +222,15 @@ CASES: tuple[Case, ...] = (
     _passing("-1 internal", -1),
     _passing("99999 of no known meaning, transient", 99999, is_transient=True, status=400),
     # Rate limits.
-    _limit("4 app limit", 4),
+    _limit("4 app limit", 4, may_last=True),
     _limit("17/2446079 ad account limit", 17, 2446079),
     _limit("341 app limit", 341),
     _limit("613 abuse limit", 613),
     _limit("613/1487742 ad account limit", 613, 1487742),
     _limit("80003/2446079 audiences limit", 80003, 2446079),
-    _limit("the same, for two minutes", 80003, 2446079, minutes=2),
-    _limit("the same, for an hour", 80003, 2446079, minutes=60),
-    _limit("the same, for three hours", 80003, 2446079, minutes=180),
+    _limit("the same, for two minutes", 80003, 2446079, minutes=2, may_last=True),
+    _limit("the same, for an hour", 80003, 2446079, minutes=60, may_last=True),
+    _limit("the same, for three hours", 80003, 2446079, minutes=180, may_last=True),
     # What a person must clear.
     _refusal("3 capability", GraphPermissionError, 3),
     # Meta says so of rows that it does not like: the batch is halved, all others go through, and where there are none
