@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Clock:
@@ -18,6 +23,19 @@ class Clock:
     def now(self) -> float:
         """Return the present instant on this clock."""
         return time.time() + self._offset if self._stopped_at is None else self._stopped_at
+
+    @contextmanager
+    def at(self, instant: float) -> Iterator[None]:
+        """Show an earlier instant, at which something happens that is only looked at now.
+
+        :param instant: seconds since 1970.
+        """
+        before = self._offset, self._stopped_at
+        self._stopped_at = instant
+        try:
+            yield
+        finally:
+            self._offset, self._stopped_at = before
 
     def advance(self, seconds: float) -> None:
         """Move forward.

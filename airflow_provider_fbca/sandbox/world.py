@@ -94,7 +94,8 @@ class World:
         while self._later and self._later[0][0] <= now:
             due, _, action = heapq.heappop(self._later)
             self._tick_audiences(due)
-            action()
+            with self.clock.at(due):
+                action()
         self._tick_audiences(now)
         return now
 

@@ -27,6 +27,7 @@ KINDS = {
     "killed_for_good": Kind(),
     "put_off": Kind(options={"deferrable": True}),
     "cleared_while_put_off": Kind(options={"deferrable": True}),
+    "waited_for": Kind(options={"deferrable": True, "wait_until_ready": True}),
     "left_behind": Kind(),
 }
 
@@ -181,6 +182,18 @@ def test_l10_a_task_cleared_while_it_is_put_off_goes_on_and_forgets_nobody(stage
     stage.assert_refreshes(case)
 
 
+def test_a_refresh_waits_in_the_triggerer_until_its_audience_is_ready(stage: Stage) -> None:
+    case = stage.cases["waited_for"]
+    case.fill(*(person(800 + offset) for offset in range(7)))
+    stage.sandbox.pretend(case.audience_id, delivery_status=300)
+    run_id = stage.airflow.trigger(case.dag_id)
+    _wait_until_put_off(stage, case, run_id)
+    stage.assert_equal(case)
+    stage.sandbox.pretend(case.audience_id, delivery_status=200)
+    assert stage.airflow.wait_for_run(case.dag_id, run_id) == "success", stage.airflow.last_words()
+    stage.assert_settled(case, run_id)
+
+
 def test_nothing_secret_or_personal_is_left_behind(stage: Stage) -> None:
     """Runs last, since it stops Airflow: its home, its database, the ledger and the temporary folder are searched."""
     case = stage.cases["left_behind"]
@@ -229,7 +242,11 @@ def _put_off(stage: Stage, case: Case) -> str:
     path = f"/{case.audience_id}/users"
     stage.sandbox.fault("graph", path=path, nth=3, code=80003, status=400, is_transient=False, retry_after=8)
     run_id = stage.airflow.trigger(case.dag_id)
+    _wait_until_put_off(stage, case, run_id)
+    return run_id
+
+
+def _wait_until_put_off(stage: Stage, case: Case, run_id: str) -> None:
     stage.airflow.wait_for(
         lambda: stage.airflow.task_state(case.dag_id, run_id, "refresh") == "deferred", "the task to be put off"
     )
-    return run_id

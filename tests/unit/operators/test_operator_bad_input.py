@@ -320,7 +320,7 @@ def test_duckdb_breaks_without_showing_anybody(run, shows_nobody, monkeypatch, t
 FAULTS = {
     "refused": {"kind": "graph", "code": 100, "is_transient": False, "status": 400},
     "token": {"kind": "graph", "code": 190, "is_transient": False, "status": 401},
-    "throttled": {"kind": "graph", "code": 80003, "is_transient": True, "count": 20},
+    "throttled": {"kind": "graph", "code": 80003, "is_transient": True, "wait_minutes": 180},
     "dropped": {"kind": "drop", "count": 20},
     "bad gateway": {"kind": "server_error", "count": 20},
     "empty": {"kind": "empty", "count": 20},

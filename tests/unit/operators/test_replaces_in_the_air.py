@@ -521,6 +521,13 @@ earlier = st.tuples(
     fails=st.booleans(),
 )
 @example(
+    before=[("replace", list("gc"), 1, {"when": "late", "lands_after": 28}, 8000)],
+    ours=("remove", ["e"]),
+    seconds=60,
+    shows_after=30,
+    fails=False,
+)
+@example(
     before=[("replace", list("abc"), 1, {"when": "late", "lands_after": 39}, 0)],
     ours=("upload", ["z"]),
     seconds=1000,
