@@ -29,10 +29,9 @@ HELD = {"3.2": ["fastapi<0.137"]}
 LOWEST = "lowest"
 OLDEST, DEFAULT = "3.1", "3.3"
 #: The tests of what knows Airflow.
-RIM = [
-    f"tests/unit/{name}" for name in ("hooks", "operators", "warehouse", "test_documents.py", "test_provider_info.py")
-]
-RIM += ["tests/unit/cli/test_ledger_elsewhere.py", "tests/dags"]
+RIM = [f"tests/unit/{name}" for name in ("hooks", "operators", "sensors", "triggers", "warehouse")]
+RIM += [f"tests/unit/{name}" for name in ("test_documents.py", "test_provider_info.py", "cli/test_ledger_elsewhere.py")]
+RIM += ["tests/dags"]
 
 
 def main() -> int:

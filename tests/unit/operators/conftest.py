@@ -27,7 +27,7 @@ from airflow_provider_fbca.sandbox.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from airflow.sdk.exceptions import TaskDeferred
+    from operator_tools import TaskDeferred
     from witness import Member
 
 

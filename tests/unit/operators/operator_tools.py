@@ -21,6 +21,11 @@ from airflow_provider_fbca.operators.custom_audience import (
 )
 from airflow_provider_fbca.operators.run import AudienceRun
 
+try:
+    from airflow.sdk.exceptions import TaskDeferred as TaskDeferred  # noqa: PLC0414 - for tests to import
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import TaskDeferred as TaskDeferred  # noqa: PLC0414 - as above
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.parquet as pq
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
-from operator_tools import digests, emails, killed
+from operator_tools import TaskDeferred, digests, emails, killed
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import LedgerError, StoppedError

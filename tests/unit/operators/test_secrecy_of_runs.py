@@ -26,8 +26,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
-from airflow.sdk.exceptions import AirflowException, TaskDeferred
-from operator_tools import OPERATORS, FakeTaskInstance
+from airflow.sdk.exceptions import AirflowException
+from operator_tools import OPERATORS, FakeTaskInstance, TaskDeferred
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import airflow_provider_fbca

@@ -6,18 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from operator_tools import FakeTaskInstance, digests, emails
+from operator_tools import FakeTaskInstance, TaskDeferred, digests, emails
 
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.exceptions import StoppedError
 from airflow_provider_fbca.operators import waiting
 from airflow_provider_fbca.operators.custom_audience import FacebookRefreshAudienceOperator
 from airflow_provider_fbca.operators.manifest import manifest_key
-
-try:
-    from airflow.sdk.exceptions import TaskDeferred
-except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
