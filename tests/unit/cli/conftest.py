@@ -22,25 +22,9 @@ from operator_tools import OPERATORS, FakeTaskInstance, killed
 
 from airflow_provider_fbca.cli.app import app
 from airflow_provider_fbca.ledger import AudienceLedger, WorkDir
-from airflow_provider_fbca.sandbox import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-@pytest.fixture(scope="session")
-def _sandbox() -> Iterator[Any]:
-    with serve() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A Graph API on this machine, empty, as the default connection."""
-    _sandbox.reset()
-    _sandbox.clear_faults()
-    monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", _sandbox.connection_json)
-    return _sandbox
 
 
 @pytest.fixture

@@ -24,19 +24,6 @@ def odd() -> Iterator[OddServer]:
     server.close()
 
 
-@pytest.fixture(scope="session")
-def _sandbox() -> Iterator[Any]:
-    with serve() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(_sandbox: Any) -> Any:
-    _sandbox.reset()
-    _sandbox.clear_faults()
-    return _sandbox
-
-
 @pytest.fixture
 def pauses() -> list[float]:
     """Seconds that the retry policy would have slept."""

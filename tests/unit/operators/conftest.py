@@ -20,7 +20,6 @@ from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.graph.throttle import forget_budgets
 from airflow_provider_fbca.ledger import AudienceLedger
 from airflow_provider_fbca.ledger.lease import boot_clock
-from airflow_provider_fbca.sandbox import serve
 from airflow_provider_fbca.sandbox.audience import Audience
 from airflow_provider_fbca.sandbox.world import World
 
@@ -29,21 +28,6 @@ if TYPE_CHECKING:
 
     from operator_tools import TaskDeferred
     from witness import Member
-
-
-@pytest.fixture(scope="session")
-def _sandbox() -> Iterator[Any]:
-    with serve() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A Graph API on this machine, empty, as the default connection."""
-    _sandbox.reset()
-    _sandbox.clear_faults()
-    monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", _sandbox.connection_json)
-    return _sandbox
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow_provider_fbca.compat import AirflowFailException
 from airflow_provider_fbca.graph.throttle import forget_budgets
 from airflow_provider_fbca.operators.base import AudienceOperator
-from airflow_provider_fbca.sandbox import serve
 from airflow_provider_fbca.sensors.custom_audience import FacebookCustomAudienceSensor
 
 try:
@@ -34,7 +33,7 @@ except ImportError:  # Airflow 3.1
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 ALL_MODES = pytest.mark.parametrize(
     "options",
@@ -42,20 +41,6 @@ ALL_MODES = pytest.mark.parametrize(
     ids=["poke", "reschedule", "deferrable"],
 )
 PEOPLE = [{"EXTERN_ID": f"c{number}"} for number in range(100)]
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Any]:
-    with serve() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(served: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    served.reset()
-    served.clear_faults()
-    monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", served.connection_json)
-    return served
 
 
 @pytest.fixture

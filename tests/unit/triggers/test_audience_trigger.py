@@ -14,28 +14,13 @@ from airflow_provider_fbca.exceptions import ConnectionFieldsError, FbcaError
 from airflow_provider_fbca.graph.api import GraphApi
 from airflow_provider_fbca.graph.throttle import forget_budgets
 from airflow_provider_fbca.hooks import custom_audience as hooks
-from airflow_provider_fbca.sandbox import serve
 from airflow_provider_fbca.triggers import custom_audience as triggers
 from airflow_provider_fbca.triggers.custom_audience import CustomAudienceTrigger, refuse_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 READY = {"status": "ready"}
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Any]:
-    with serve() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(served: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    served.reset()
-    served.clear_faults()
-    monkeypatch.setenv("AIRFLOW_CONN_FBCA_DEFAULT", served.connection_json)
-    return served
 
 
 @pytest.fixture
