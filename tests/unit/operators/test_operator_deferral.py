@@ -103,8 +103,8 @@ def test_l8_the_lease_is_kept_for_the_task_and_for_nobody_else(run, put_off, lim
         waiting.setattr("airflow_provider_fbca.operators.run.AudienceRun._pause", pause)
         with pytest.raises(StoppedError):
             run("upload", emails(*NEW), **SMALL)
-    assert members() == digests(*OLD[:2])
-    run("upload", emails(*OLD), after=deferred, **SMALL)
+        assert members() == digests(*OLD[:2])
+        run("upload", emails(*OLD), after=deferred, **SMALL)
     run("upload", emails(*NEW), **SMALL)
     assert members() == digests(*sorted({*OLD, *NEW}))
 
