@@ -10,37 +10,21 @@ import json
 import logging
 import time
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urlsplit
 
 from facebook_business.api import FacebookAdsApi, FacebookResponse
 
 from airflow_provider_fbca.exceptions import (
     GraphError,
     GraphNotFoundError,
-    GraphRequestError,
     GraphThrottledError,
 )
-from airflow_provider_fbca.graph.credentials import (
-    DEFAULT_API_VERSION,
-    DEFAULT_BASE_URL,
-    DEFAULT_TIMEOUT,
-    Credentials,
-    is_metas,
-    is_version,
-)
-from airflow_provider_fbca.graph.encoding import (
-    IDENTITY,
-    form_text,
-    json_body,
-    multipart_body,
-    split_address,
-    without_identity,
-)
-from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, Place, error_from_response
-from airflow_provider_fbca.graph.payload import json_bytes, request_body
+from airflow_provider_fbca.graph.calls import Call, Requests
+from airflow_provider_fbca.graph.credentials import DEFAULT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_TIMEOUT, Credentials
+from airflow_provider_fbca.graph.encoding import without_identity
+from airflow_provider_fbca.graph.errors import ALIAS_UNKNOWN, error_from_response
 from airflow_provider_fbca.graph.retry import Repeatable, RetryPolicy, repeat_any, repeat_unsent
 from airflow_provider_fbca.graph.throttle import Budget, budget_for
 from airflow_provider_fbca.graph.transport import Answer, Request, Transport
@@ -53,45 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Parameters that never go into an address.
-_SECRET = frozenset({*IDENTITY, "input_token", "client_secret", "fb_exchange_token", "code", "payload"})
-#: Longer queries are sent as a form: the limit is undocumented, and 20 kB were seen to fail.
-_LONGEST_QUERY = 1500
 #: Seconds for which Meta may not know an audience yet that it has just created.
 _FRESH_SECONDS = 60.0
 _VERSION_WARNING = "X-Ad-Api-Version-Warning"
-_JSON = "application/json"
-_FORM = "application/x-www-form-urlencoded"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Call:
-    """A call as it is asked for, before it becomes a request."""
-
-    method: str
-    path: Sequence[str] | str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, Any] = field(default_factory=dict)
-    url_override: str | None = None
-    api_version: str | None = None
-
-    @property
-    def doing(self) -> str:
-        """The call in words that hold no parameters."""
-        if isinstance(self.path, str):
-            return f"{self.method} {urlsplit(self.path).path.strip('/').partition('/')[2]}"
-        return f"{self.method} {'/'.join(self.parts) or 'batch'}"
-
-    @property
-    def parts(self) -> list[str]:
-        """The path after the version. SDK objects give an empty second part to calls on the object itself."""
-        return [str(part) for place, part in enumerate(self.path) if place == 0 or part]
-
-    @property
-    def node(self) -> str:
-        """The id that the call is about."""
-        return self.doing.partition(" ")[2].partition("/")[0]
 
 
 class GraphResponse(FacebookResponse):  # type: ignore[misc]  # the SDK is untyped
@@ -173,6 +121,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         # Proxies of the environment are for the world outside, not for a server on this machine.
         self._transport = Transport(timeout=timeout, proxies=proxies, use_environment=not credentials.is_local)
         self._credentials = credentials
+        self._requests = Requests(credentials, version)
         # Never shown: where the app is not known, each token has limits of its own.
         self._caller = app_id or hashlib.sha256(access_token.encode()).digest()
         self._accounts: dict[str, str] = {}
@@ -263,10 +212,10 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         :returns: the answer; links in it to other pages have lost their token.
         :raises GraphError: Meta refused the call or did not answer it.
         """
-        call = _Call(method.upper(), path, params or {}, headers or {}, files or {}, url_override, api_version)
+        call = Call(method.upper(), path, params or {}, headers or {}, files or {}, url_override, api_version)
         answer, value = self._perform(
             call,
-            self._request(call),
+            self._requests.of(call, account=self._account_of(call.node)),
             repeat_unsent if call.method == "POST" else repeat_any,
             kind=list if "batch" in call.params and not path else dict,
         )
@@ -294,8 +243,9 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         :returns: the JSON object that Meta answered; links in it to other pages have lost their token.
         :raises GraphError: Meta refused the call or did not answer it.
         """
-        call = _Call(method, path, params or {})
-        _, value = self._perform(call, self._request(call), repeatable, before_try=before_try, sleep=sleep)
+        call = Call(method, path, params or {})
+        request = self._requests.of(call, account=self._account_of(call.node))
+        _, value = self._perform(call, request, repeatable, before_try=before_try, sleep=sleep)
         cleaned: dict[str, Any] = without_identity(value)
         return cleaned
 
@@ -320,14 +270,8 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
         :returns: the JSON object that Meta answered.
         :raises GraphError: Meta refused the call or did not answer it.
         """
-        call = _Call(method, path)
-        proof = self._credentials.proof_of(self.token)
-        if proof:
-            members = {**members, "appsecret_proof": json_bytes(proof)}
-        if method == "DELETE" and self._credentials.overrides_delete:
-            method, members = "POST", {**members, "method": json_bytes("DELETE")}
-        body = request_body(members)
-        request = self._wire(call, method, self._address(call), token=self.token, body=body, kind=_JSON)
+        call = Call(method, path)
+        request = self._requests.of_members(call, members, account=self._account_of(call.node))
         _, value = self._perform(call, request, repeatable, before_try=before_try, sleep=sleep)
         return dict(value)
 
@@ -377,7 +321,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
 
     def _perform(
         self,
-        call: _Call,
+        call: Call,
         request: Request,
         repeatable: Repeatable,
         *,
@@ -412,7 +356,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
 
         return self.retry.run(one_try, repeatable=may_repeat, sleep=sleep)
 
-    def _exchange(self, call: _Call, request: Request, kind: type) -> tuple[Answer, Any]:
+    def _exchange(self, call: Call, request: Request, kind: type) -> tuple[Answer, Any]:
         answer = self._transport.exchange(request)
         value = _value_of(answer, kind)
         self._note_account(call, value)
@@ -426,7 +370,7 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
             budget.refuse_for(error.wait_seconds)
         raise error
 
-    def _note_account(self, call: _Call, value: Any) -> None:
+    def _note_account(self, call: Call, value: Any) -> None:
         """Learn from the reading of an audience which account it belongs to."""
         if call.method != "GET" or not isinstance(value, dict) or value.get("id") != call.node:
             return
@@ -442,66 +386,6 @@ class GraphApi(FacebookAdsApi):  # type: ignore[misc]  # the SDK is untyped
             and error.code == ALIAS_UNKNOWN
             and self._clock() - created < _FRESH_SECONDS
         )
-
-    def _request(self, call: _Call) -> Request:
-        """Decide how a call goes over the wire: what is in the address, and what in the body."""
-        address, asked = self._address(call), dict(call.params)
-        if isinstance(call.path, str):
-            address, in_address = split_address(address)
-            asked = {**in_address, **asked}
-        token = str(asked.get("access_token") or self.token)
-        params = {name: value for name, value in asked.items() if value is not None and name not in IDENTITY}
-        proof = self._credentials.proof_of(token)
-        if proof:
-            params["appsecret_proof"] = proof
-        if call.files:
-            body, kind = multipart_body(params, call.files)
-            return self._wire(call, call.method, address, token=token, body=body, kind=kind)
-        if call.method == "DELETE" and params and self._credentials.overrides_delete:
-            body = json_body({**params, "method": "DELETE"})
-            return self._wire(call, "POST", address, token=token, body=body, kind=_JSON)
-        if call.method != "GET":
-            return self._wire(call, call.method, address, token=token, body=json_body(params), kind=_JSON)
-        query = form_text(params)
-        if _SECRET.isdisjoint(params) and len(query) <= _LONGEST_QUERY:
-            return self._wire(call, "GET", f"{address}?{query}" if query else address, token=token)
-        body = form_text({**params, "method": "get"}).encode()
-        return self._wire(call, "POST", address, token=token, body=body, kind=_FORM)
-
-    def _wire(
-        self, call: _Call, method: str, address: str, *, token: str, body: bytes | None = None, kind: str = ""
-    ) -> Request:
-        headers = {"Accept": _JSON, "User-Agent": "airflow-provider-fbca", **call.headers}
-        if body is not None:
-            headers["Content-Type"] = kind
-        place = Place(
-            doing=call.doing,
-            write=call.method != "GET",
-            account=self._account_of(call.node),
-            version=call.api_version or self.api_version,
-        )
-        return Request(method, address, headers, body, token, place)
-
-    def _address(self, call: _Call) -> str:
-        """Where a call goes. The token goes to the connection's host, and to others of Meta's only if that is one."""
-        if isinstance(call.path, str):
-            if urlsplit(call.path)[:2] != urlsplit(self.base_url)[:2]:
-                raise GraphRequestError("The address of this call is at another host, which must not get the token.")
-            return call.path
-        if call.url_override and not (is_metas(call.url_override) and is_metas(self.base_url)):
-            raise GraphRequestError(
-                "This call goes to another host, which must not get the token.",
-                remedy="Such calls of the SDK (videos) work only where the connection's host is Meta's.",
-            )
-        base = (call.url_override or self.base_url).rstrip("/")
-        version = call.api_version or self.api_version
-        if not is_version(version):
-            raise GraphRequestError("The API version of this call is not of the form v26.0.")
-        parts = [quote(part, safe="") for part in call.parts]
-        if not {"", ".", ".."}.isdisjoint(parts):
-            raise GraphRequestError("A part of the path of this call is empty or only dots.")
-        # An empty path is the root, where batches go; its address ends in a slash.
-        return "/".join([base, version, *(parts or [""])])
 
     def _warn_of_version(self, answer: Answer) -> None:
         if _VERSION_WARNING in answer.headers and not self._warned_of_version:
