@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_provider_fbca.compat import conf
 from airflow_provider_fbca.exceptions import GraphThrottledError
+from airflow_provider_fbca.graph.throttle import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,8 @@ LONGEST_WAIT: Final = 2 * 3600.0
 _PUT_OFF_AFTER = 300.0
 #: How far the clocks of two machines may be apart.
 SKEW_SECONDS: Final = 300.0
+#: Most seconds by which a task wakes later than it may, which the lease that is kept for it outlasts.
+_MOST_SPREAD = 30.0
 _KEY_BYTES = 16
 
 
@@ -79,13 +83,11 @@ def putting_off(operator: UsersOperator, run: AudienceRun) -> Iterator[None]:
         return
     from airflow.providers.standard.triggers.temporal import DateTimeTrigger  # noqa: PLC0415 - heavy
 
-    moment = datetime.now(UTC) + timedelta(seconds=wait)
-    operator.log.warning(
-        "%s The task goes on at %s UTC, in %.0f minutes, and holds no worker until then.",
-        told,
-        f"{moment:%Y-%m-%d %H:%M}",
-        wait / 60,
-    )
+    # Tasks that one limit has put off shall not all come back in the same second.
+    wait += random.uniform(0, min(wait / 10, _MOST_SPREAD))
+    operator.log.warning("%s The task goes on in %s, and holds no worker until then.", told, in_words(wait))
     operator.defer(
-        trigger=DateTimeTrigger(moment=moment), method_name="resume", kwargs={"handover": asdict(run.handover)}
+        trigger=DateTimeTrigger(moment=datetime.now(UTC) + timedelta(seconds=wait)),
+        method_name="resume",
+        kwargs={"handover": asdict(run.handover)},
     )
