@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -44,9 +45,10 @@ class Cells:
 def read_cells(column: pa.Array, *, name: str, first_row: int) -> Cells:
     """Give a column as text.
 
-    Whole floats and decimals print without fraction or exponent, dates and timestamps as ISO with the day that the
-    column shows (of a zoned timestamp: the day in its zone), booleans as ``true`` and ``false``, UUIDs in their usual
-    form, bytes as the UTF-8 that they are, and 32 bytes that are no UTF-8 as the hex digits of a digest.
+    Floats and decimals print without exponent and needless zeros, dates and timestamps as in
+    ``1990-05-02 08:30:00.25``, with the day that the column shows (of a zoned timestamp: the day in its zone), booleans
+    as ``true`` and ``false``, UUIDs in their usual form, bytes as the UTF-8 that they are, and 32 bytes that are no
+    UTF-8 as the hex digits of a digest. Sources that give Python's values write them the same way.
 
     :param column: an array of any type.
     :param name: the column's name, for messages.
@@ -121,7 +123,7 @@ def _read_floats(column: pa.Array) -> Cells:
     whole = pc.equal(pc.floor(numbers), numbers)
     inexact = pc.greater_equal(pc.abs(numbers), limit).fill_null(False)  # not so NaN, which is nothing
     as_whole = pc.if_else(pc.and_not(whole, inexact), numbers, None).cast(pa.int64()).cast(pa.string())
-    texts = pc.coalesce(as_whole, _shortest_decimals(column))
+    texts = pc.coalesce(as_whole, _without_exponents(_shortest_decimals(column)))
     return Cells(pc.if_else(pc.is_nan(numbers), None, texts), inexact if pc.any(inexact).as_py() else None)
 
 
@@ -131,22 +133,39 @@ def _shortest_decimals(column: pa.Array) -> pa.Array:
     return column.cast(pa.string())
 
 
+def _without_exponents(numbers: pa.Array) -> pa.Array:
+    if not pc.any(pc.match_substring(numbers, "e", ignore_case=True)).as_py():
+        return numbers
+    return pa.array([None if cell is None else _written_out(cell) for cell in numbers.to_pylist()], pa.string())
+
+
+def _written_out(number: str) -> str:
+    return format(Decimal(number), "f") if "e" in number.lower() else number
+
+
 def _decimals_as_text(column: pa.Array) -> pa.Array:
-    texts = column.cast(pa.string())
-    if pc.any(pc.match_substring(texts, "E")).as_py():  # as Arrow writes the very small, and any negative scale
-        texts = pa.array([None if cell is None else format(cell, "f") for cell in column.to_pylist()], pa.string())
+    # Arrow writes the very small with an exponent, and any number of negative scale.
+    texts = _without_exponents(column.cast(pa.string()))
     return pc.replace_substring_regex(texts, r"^(-?\d+)(?:\.0*|(\.\d*?)0*)$", r"\1\2")
 
 
 def _timestamps_as_text(column: pa.Array) -> pa.Array:
     zone = column.type.tz
     if zone is None:
-        return column.cast(pa.string())
+        return _without_fraction_zeros(column)
     if offset := _OFFSET.fullmatch(zone):  # which older Arrows look up as if it were the name of a zone
         minutes = int(f"{offset[1]}{int(offset[2]) * 60 + int(offset[3])}")
         shift = pa.scalar(timedelta(minutes=minutes), pa.duration(column.type.unit))
-        return pc.add(column.view(pa.timestamp(column.type.unit)), shift).cast(pa.string())
-    return pc.local_timestamp(column).cast(pa.string())
+        return _without_fraction_zeros(pc.add(column.view(pa.timestamp(column.type.unit)), shift))
+    return _without_fraction_zeros(pc.local_timestamp(column))
+
+
+def _without_fraction_zeros(column: pa.Array) -> pa.Array:
+    """Write timestamps the same in whatever unit a source has them: ``... 08:30:00``, ``... 08:30:00.25``."""
+    texts = column.cast(pa.string())
+    if column.type.unit == "s":
+        return texts
+    return pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
 
 
 def _is_binary(kind: pa.DataType) -> bool:

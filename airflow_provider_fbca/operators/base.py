@@ -20,6 +20,7 @@ from airflow_provider_fbca.sync import Guards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.sdk import BaseOperatorLink, Context, ObjectStoragePath
 
@@ -71,7 +72,11 @@ class UsersOperator(AudienceOperator):
     :param sql_conn_id: connection of the database that runs it.
     :param parameters: values for the query, bound in the driver's own style and never logged. Airflow stores and shows
         them once rendered, as every template field: a person's value has no place here.
+    :param session_sql: statements to run before the query in its session, one each: a time zone, a role, a warehouse.
     :param sql_hook_params: keyword arguments for the database's hook.
+    :param sql_route: how the rows are read (see ``docs/warehouses.md``); by default the best way for the hook.
+    :param statement_timeout: longest time from the query's start to its last row, in seconds or as a ``timedelta``; by
+        default as long as it takes. Engines that can are told, and the query is cancelled in any case.
     :param users_uri: an object-storage URI of Parquet or Arrow IPC: a file, a folder or a glob.
     :param users_callable: a function called in ``execute`` with the context keys that its signature names, which
         returns anything with ``__arrow_c_stream__`` (a table, a reader, a data frame). Never a template field.
@@ -106,6 +111,7 @@ class UsersOperator(AudienceOperator):
         "sql",
         "sql_conn_id",
         "parameters",
+        "session_sql",
         "sql_hook_params",
         "users_uri",
         "columns",
@@ -129,7 +135,10 @@ class UsersOperator(AudienceOperator):
         sql: str | None = None,
         sql_conn_id: str | None = None,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        session_sql: str | Sequence[str] = (),
         sql_hook_params: dict[str, Any] | None = None,
+        sql_route: str = "auto",
+        statement_timeout: float | timedelta | None = None,
         users_uri: str | None = None,
         users_callable: Callable[..., Any] | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
@@ -153,7 +162,10 @@ class UsersOperator(AudienceOperator):
         self.sql = sql
         self.sql_conn_id = sql_conn_id
         self.parameters = parameters
+        self.session_sql = session_sql
         self.sql_hook_params = sql_hook_params
+        self.sql_route = sql_route
+        self.statement_timeout = statement_timeout
         self.users_uri = users_uri
         self.users_callable = users_callable
         self.columns = columns
@@ -189,7 +201,10 @@ class UsersOperator(AudienceOperator):
             sql=self.sql,
             sql_conn_id=self.sql_conn_id,
             parameters=self.parameters,
+            session_sql=self.session_sql,
             sql_hook_params=self.sql_hook_params,
+            sql_route=self.sql_route,
+            statement_timeout=self.statement_timeout,
             users_uri=self.users_uri,
             users_callable=self.users_callable,
         )

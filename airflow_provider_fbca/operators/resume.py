@@ -21,6 +21,7 @@ _OPTIONS = (
     "sql",
     "sql_conn_id",
     "parameters",
+    "session_sql",
     "sql_hook_params",
     "users_uri",
     "columns",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import OptionsError
@@ -32,7 +33,7 @@ _ONE_OF = "Give one of: sql with sql_conn_id, users_uri, users_callable."
 class Source:
     """Where an operator's users come from: exactly one of three.
 
-    :param sql: one query, with ``sql_conn_id`` and, optionally, ``parameters`` and ``sql_hook_params``.
+    :param sql: one query, with ``sql_conn_id`` and, optionally, what else :func:`open_sql` takes.
     :param users_uri: an object-storage URI of Parquet or Arrow IPC.
     :param users_callable: returns an Arrow object; called in ``execute`` with the context keys that it names.
     """
@@ -40,7 +41,10 @@ class Source:
     sql: str | None
     sql_conn_id: str | None
     parameters: Sequence[Any] | Mapping[str, Any] | None
+    session_sql: str | Sequence[str]
     sql_hook_params: dict[str, Any] | None
+    sql_route: str
+    statement_timeout: float | timedelta | None
     users_uri: str | None
     users_callable: Callable[..., Any] | None
 
@@ -69,7 +73,10 @@ class Source:
                 self.sql,
                 sql_conn_id=self.sql_conn_id,
                 parameters=self.parameters,
+                session_sql=self.session_sql,
                 sql_hook_params=self.sql_hook_params,
+                sql_route=self.sql_route,
+                statement_timeout=self._timeout_seconds,
             )
         if self.users_uri is not None:
             return open_uri(self.users_uri)
@@ -78,6 +85,11 @@ class Source:
         with without_values("users_callable"):
             users = call_with_context(self.users_callable, context)
         return open_arrow(users)
+
+    @property
+    def _timeout_seconds(self) -> float | None:
+        timeout = self.statement_timeout
+        return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_provider_fbca.warehouse.source import Query
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,8 @@ class Driver:
 
     :param label: the driver and its cursor, for logs.
     :param packages: modules in which its connection class lives.
-    :param open_cursor: makes a cursor that reads as it goes, and sets read-only mode where that is simple.
+    :param open_cursor: makes a cursor that reads as it goes, once what the query's session needs was set: its own
+        ``session_sql``, a timeout, and read-only mode.
     :param rolls_back: whether to roll back before closing. MySQL's drivers would first read the rest of the result.
     :param thread_id: gives the id to kill a query by, where the driver itself cannot cancel one.
     :param drains: True where closing the connection first reads the rest of the result.
@@ -44,7 +49,7 @@ class Driver:
 
     label: str
     packages: tuple[str, ...]
-    open_cursor: Callable[[Any], Any]
+    open_cursor: Callable[[Any, Query], Any]
     rolls_back: bool = True
     thread_id: Callable[[Any], int] | None = None
     is_bounded: bool = True
@@ -80,11 +85,18 @@ def cancel_query(connection: Any, cursor: Any) -> None:
             return
 
 
-def _plain_cursor(connection: Any) -> Any:
+def _plain_cursor(connection: Any, query: Query) -> Any:
+    _run_session_sql(connection, query)
     return connection.cursor()
 
 
-def _psycopg2_cursor(connection: Any) -> Any:
+def _run_session_sql(connection: Any, query: Query) -> None:
+    for statement in query.session_sql:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(statement)
+
+
+def _psycopg2_cursor(connection: Any, query: Query) -> Any:
     plain = importlib.import_module("psycopg2.extensions").cursor
     # A named cursor lives in a transaction, which is never committed.
     if connection.autocommit:
@@ -92,35 +104,42 @@ def _psycopg2_cursor(connection: Any) -> Any:
     if connection.encoding != "UTF8":
         connection.set_client_encoding("UTF8")
     with connection.cursor(cursor_factory=plain) as setup:
-        _read_only(connection, setup)
+        _set_up_postgres(connection, setup, query)
     return connection.cursor(_CURSOR_NAME, cursor_factory=plain)
 
 
-def _psycopg_cursor(connection: Any) -> Any:
+def _psycopg_cursor(connection: Any, query: Query) -> Any:
     tuples = importlib.import_module("psycopg.rows").tuple_row
     if connection.autocommit:
         connection.autocommit = False
     with connection.cursor() as setup:
         if connection.info.encoding != "utf-8":
             setup.execute("SET client_encoding TO 'UTF8'")
-        _read_only(connection, setup)
+        _set_up_postgres(connection, setup, query)
     return connection.cursor(_CURSOR_NAME, row_factory=tuples)
 
 
-def _read_only(connection: Any, setup: Any) -> None:
+def _set_up_postgres(connection: Any, setup: Any, query: Query) -> None:
+    for statement in query.session_sql:
+        setup.execute(statement)
+    if query.timeout is not None:
+        setup.execute(f"SET statement_timeout TO {math.ceil(query.timeout * 1000)}")
     if connection.info.server_version >= _READ_ONLY_SINCE:
         setup.execute("SET TRANSACTION READ ONLY")
 
 
-def _mysqlclient_cursor(connection: Any) -> Any:
+def _mysqlclient_cursor(connection: Any, query: Query) -> Any:
+    _run_session_sql(connection, query)
     return connection.cursor(importlib.import_module("MySQLdb.cursors").SSCursor)
 
 
-def _pymysql_cursor(connection: Any) -> Any:
+def _pymysql_cursor(connection: Any, query: Query) -> Any:
+    _run_session_sql(connection, query)
     return connection.cursor(importlib.import_module("pymysql.cursors").SSCursor)
 
 
-def _mysql_connector_cursor(connection: Any) -> Any:
+def _mysql_connector_cursor(connection: Any, query: Query) -> Any:
+    _run_session_sql(connection, query)
     return connection.cursor(buffered=False)
 
 

@@ -65,7 +65,7 @@ class DbApiReader:
         :return: its columns.
         :raises SourceError: it gives no rows, or its columns cannot be told apart.
         """
-        self._cursor = self._driver.open_cursor(self._connection)
+        self._cursor = self._driver.open_cursor(self._connection, self._query)
         set_arraysize(self._cursor, self._query.batch_rows)
         if self._query.parameters:
             self._cursor.execute(self._query.sql, self._query.parameters)

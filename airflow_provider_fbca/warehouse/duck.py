@@ -37,6 +37,8 @@ class DuckReader:
         :return: its columns.
         :raises SourceError: the statement gives no rows, or its columns cannot be told apart.
         """
+        for statement in self._query.session_sql:
+            self._connection.execute(statement)
         self._connection.execute("BEGIN TRANSACTION READ ONLY")
         names, self._stream = self._run()
         return checked_names(names, self.origin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import enum
 import logging
+import math
 import queue
 import threading
 import time
@@ -47,12 +48,16 @@ class PumpedSource:
 
     :param reader: the route's side; owned by this source from now on.
     :param remedy: what the reader of an error message should do next.
+    :param timeout: seconds from the query's start to its last row, after which it is cancelled, whether its engine
+        would do so by itself or not; None for as long as it takes.
     :raises FbcaError: the reader could not connect.
     """
 
-    def __init__(self, reader: Reader, *, remedy: str) -> None:
+    def __init__(self, reader: Reader, *, remedy: str, timeout: float | None = None) -> None:
         self._reader = reader
         self._remedy = remedy
+        self._timeout = timeout
+        self._deadline = math.inf
         self._rows = 0
         self._names: tuple[str, ...] | None = None
         self._failure: FbcaError | None = None
@@ -144,6 +149,8 @@ class PumpedSource:
         message = None
         while message is not _Mark.CONNECTED:
             message = self._receive()
+        if self._timeout is not None:
+            self._deadline = time.monotonic() + self._timeout
 
     def _drain(self) -> Iterator[pa.RecordBatch]:
         try:
@@ -181,6 +188,13 @@ class PumpedSource:
             )
         if self._ended and self._failure is not None:
             raise self._failure.with_traceback(None)
+        if not self._ended and not self._closed and time.monotonic() > self._deadline:
+            self.close()
+            raise SourceError(
+                f"The query of users on {self._reader.origin} was cancelled after {self._rows} rows, since it took "
+                f"longer than its statement_timeout of {self._timeout:g} seconds.",
+                remedy="Give it more time, or make it faster.",
+            )
         if self._closed:
             raise SourceError(
                 f"The source of users, {self._reader.origin}, is closed.",

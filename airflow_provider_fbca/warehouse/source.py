@@ -95,12 +95,17 @@ class Query:
     :param parameters: values for the driver to bind, in the driver's own style.
     :param conn_id: id of the Airflow connection, for messages.
     :param batch_rows: most rows of a batch.
+    :param session_sql: statements for the same session, one each, to be run before the query.
+    :param timeout: seconds from the query's start to its last row, for engines that end a query by themselves; None for
+        as long as it takes.
     """
 
     sql: str
     parameters: Sequence[Any] | Mapping[str, Any] | None
     conn_id: str
     batch_rows: int = BATCH_ROWS
+    session_sql: tuple[str, ...] = ()
+    timeout: float | None = None
 
     @property
     def origin(self) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-
-from airflow_provider_fbca.exceptions import FbcaError, OptionsError, SourceError
+from airflow_provider_fbca.exceptions import OptionsError
+from airflow_provider_fbca.warehouse.connections import hook_of
 from airflow_provider_fbca.warehouse.pump import PumpedSource
-from airflow_provider_fbca.warehouse.registry import route_for
+from airflow_provider_fbca.warehouse.registry import AUTO, route_for
 from airflow_provider_fbca.warehouse.source import BATCH_ROWS, Query, checked_batch_rows
 from airflow_provider_fbca.warehouse.statement import single_statement
 
@@ -25,7 +24,10 @@ def open_sql(
     *,
     sql_conn_id: str,
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+    session_sql: str | Sequence[str] = (),
     sql_hook_params: dict[str, Any] | None = None,
+    sql_route: str = AUTO,
+    statement_timeout: float | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> UserSource:
     """Run one query and stream its rows. Nothing is ever committed.
@@ -35,48 +37,29 @@ def open_sql(
     :param sql: one statement; a closing semicolon and comments are fine.
     :param sql_conn_id: the Airflow connection, of any type whose hook is of a SQL database.
     :param parameters: values for the driver to bind, in its own style.
+    :param session_sql: statements to run before it in the same session, a time zone or a role, each one statement.
     :param sql_hook_params: arguments for the hook, as the operators of common-sql take them.
+    :param sql_route: name of the route to take; ``auto`` for the best one.
+    :param statement_timeout: most seconds from the query's start to its last row; None for as long as it takes.
     :param batch_rows: most rows of a batch.
     :return: the source; close it, or use it in a ``with`` block.
-    :raises OptionsError: the hook does not take ``sql_hook_params``, or ``batch_rows`` is below 1.
-    :raises SourceError: there is no such connection, its hook is of no database, it cannot be reached, or ``sql`` is
-        not one statement.
+    :raises OptionsError: the hook does not take ``sql_hook_params``, ``batch_rows`` is below 1, ``statement_timeout``
+        is not above 0, or the route does not exist or cannot read this query.
+    :raises SourceError: there is no such connection, its hook is of no database, it cannot be reached, or ``sql`` or an
+        item of ``session_sql`` is not one statement.
     """
     origin = f"connection {sql_conn_id!r}"
+    if statement_timeout is not None and statement_timeout <= 0:
+        raise OptionsError(f"statement_timeout is {statement_timeout}.", remedy="Give a number of seconds above 0.")
+    before = [session_sql] if isinstance(session_sql, str) else session_sql
     query = Query(
         sql=single_statement(sql, origin=origin),
         parameters=parameters,
         conn_id=sql_conn_id,
         batch_rows=checked_batch_rows(batch_rows),
+        session_sql=tuple(single_statement(each, origin=f"{origin} (session_sql)") for each in before),
+        timeout=statement_timeout,
     )
-    hook = _hook(sql_conn_id, sql_hook_params)
-    return PumpedSource(route_for(hook, query).reader(hook, query), remedy=_REMEDY)
-
-
-def _hook(conn_id: str, hook_params: dict[str, Any] | None) -> Any:
-    """Give the connection's hook, as the operators of common-sql do."""
-    failure: FbcaError
-    try:
-        connection: Any = BaseHook.get_connection(conn_id)
-    except Exception as error:  # noqa: BLE001  secrets backends raise what they like; raised anew below, without context
-        failure = SourceError(
-            f"Airflow gave no connection {conn_id!r} ({type(error).__qualname__}).",
-            remedy="Define it, or correct sql_conn_id.",
-            permanent=type(error).__name__ == "AirflowNotFoundException",
-        )
-    else:
-        try:
-            return connection.get_hook(hook_params=hook_params)
-        except TypeError:
-            failure = OptionsError(
-                f"The hook of connection {conn_id!r}, of type {connection.conn_type!r}, does not take sql_hook_params "
-                f"{', '.join(hook_params or {}) or 'as Airflow gives them'}.",
-            )
-        except Exception as error:  # noqa: BLE001  a hook may raise anything when made; raised anew below
-            failure = SourceError(
-                f"Connection {conn_id!r} of type {connection.conn_type!r} has no usable hook "
-                f"({type(error).__qualname__}).",
-                remedy="Install the Airflow provider of that connection type.",
-                permanent=True,
-            )
-    raise failure
+    hook = hook_of(sql_conn_id, sql_hook_params)
+    reader = route_for(hook, query, sql_route).reader(hook, query)
+    return PumpedSource(reader, remedy=_REMEDY, timeout=statement_timeout)

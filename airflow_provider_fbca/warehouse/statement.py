@@ -42,3 +42,16 @@ def single_statement(sql: str, *, origin: str) -> str:
             permanent=True,
         )
     return spoken[0]
+
+
+def first_word(sql: str) -> str:
+    """Give the word that a statement begins with, in capitals; brackets before it are passed over.
+
+    :param sql: one statement.
+    :return: ``SELECT``, ``WITH``, ``SHOW``; empty where it begins with none.
+    """
+    for kind, text in _tokenize(sql):
+        if kind in tokens.Comment or kind in tokens.Whitespace or text == "(":
+            continue
+        return text.upper() if kind in tokens.Keyword or kind in tokens.Name else ""
+    return ""

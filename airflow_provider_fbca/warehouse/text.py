@@ -1,9 +1,11 @@
-"""Python values of a driver as Arrow text, so that every batch of a query has one and the same schema.
+"""Python values of a driver as Arrow columns, in whose texts every route agrees.
 
-The rules, by type of the value: text stays as it is; None becomes null; whole numbers are written in full; decimals and
-floats without exponent and trailing zeros, so that the float ``6505551212.0`` reads ``6505551212``, and NaN becomes
-null; booleans are ``true`` and ``false``; dates, times and timestamps are ISO 8601, timestamps in the zone that they
-came in; UUIDs have their usual form; bytes must be UTF-8. Any other type, say a JSON document or an array, is an error.
+The rules, by type of the value: text stays as it is; None becomes null; whole numbers are written in full; decimals
+without exponent and trailing zeros, so that ``6505551212.00`` reads ``6505551212``, and NaN becomes null; booleans are
+``true`` and ``false``; dates and timestamps are as in ``1990-05-02 08:30:00.25``, timestamps in the zone that they came
+in; UUIDs have their usual form. A column of floats, of bytes, of times or of intervals stays what it is, since whoever
+reads it has to know; among values of other types, floats are written like decimals, and bytes must be UTF-8. Any other
+type, say a JSON document or an array, is an error.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def text_batch(names: tuple[str, ...], rows: Sequence[Sequence[object]]) -> pa.RecordBatch:
-    """Turn rows of a driver into one batch whose columns are all text.
+    """Turn rows of a driver into one batch by the rules above.
 
     :param names: the columns.
     :param rows: one sequence of values per row; at least one row.
@@ -38,14 +40,17 @@ def text_batch(names: tuple[str, ...], rows: Sequence[Sequence[object]]) -> pa.R
     return pa.RecordBatch.from_arrays(arrays, names=list(names))
 
 
-def text_column(name: str, values: Sequence[object]) -> pa.StringArray:
-    """Turn the values of one column into text by the rules above.
+def text_column(name: str, values: Sequence[object]) -> pa.Array:
+    """Turn the values of one column into an array by the rules above.
 
     :param name: the column, for the error message.
     :param values: what the driver gave.
+    :return: a ``string`` array; of floats, bytes, times or intervals alone one of their own type.
     :raises UsersError: a value has a type that has no one text, or is not Unicode.
     """
     kinds = set(map(type, values)) - {type(None)}
+    if kinds and (own := _KEPT.get(frozenset(kinds))):
+        return pa.array(values, type=own)
     converters = {kind: _converter_of(kind) for kind in kinds - {str}}
     refused = sorted(kind.__qualname__ for kind, converter in converters.items() if converter is None)
     if refused:
@@ -55,7 +60,7 @@ def text_column(name: str, values: Sequence[object]) -> pa.StringArray:
         )
     try:
         texts = _texts(values, cast("dict[type, Converter]", converters)) if converters else values
-        return cast("pa.StringArray", pa.array(texts, type=pa.string()))
+        return pa.array(texts, type=pa.string())
     except UnicodeError:
         # Raised below instead of here: this error holds the value, and must not be its context.
         pass
@@ -111,8 +116,13 @@ def _decimal(value: Decimal) -> str | None:
     return "0" if text == "-0" else text
 
 
-def _iso(value: dt.date | dt.time) -> str:
+def _date(value: dt.date) -> str:
     return value.isoformat()
+
+
+def _timestamp(value: dt.datetime) -> str:
+    text = value.replace(tzinfo=None).isoformat(sep=" ")
+    return text.rstrip("0") if "." in text else text
 
 
 def _bytes(value: bytes | bytearray | memoryview) -> str:
@@ -125,11 +135,20 @@ _CONVERTERS: dict[type, Converter] = {
     int: _whole,
     float: _float,
     Decimal: _decimal,
-    dt.datetime: _iso,
-    dt.date: _iso,
-    dt.time: _iso,
+    dt.datetime: _timestamp,
+    dt.date: _date,
     UUID: str,
     bytes: _bytes,
     bytearray: _bytes,
     memoryview: _bytes,
+}
+
+#: Columns whose values are of these types alone are left as they are.
+_KEPT: dict[frozenset[type], pa.DataType] = {
+    frozenset({float}): pa.float64(),
+    frozenset({bytes}): pa.binary(),
+    frozenset({bytearray}): pa.binary(),
+    frozenset({memoryview}): pa.binary(),
+    frozenset({dt.time}): pa.time64("us"),
+    frozenset({dt.timedelta}): pa.duration("us"),
 }

@@ -168,6 +168,7 @@ def test_every_template_field_is_rendered_and_the_source_untouched(operator: Any
         "sql": "SELECT {{ params.number }}",
         "sql_conn_id": "warehouse_{{ params.number }}",
         "parameters": ["{{ params.number }}"],
+        "session_sql": ["SET TIME ZONE '{{ params.number }}'"],
         "sql_hook_params": {"schema": "{{ params.number }}"},
         "users_uri": "file:///{{ params.number }}.parquet",
         "columns": {"column_{{ params.number }}": "EMAIL", "other": ["{{ params.key }}"]},
@@ -183,6 +184,7 @@ def test_every_template_field_is_rendered_and_the_source_untouched(operator: Any
     task.render_template_fields({"params": {"number": 7, "key": "PHONE", "country": "DE"}}, dag.get_template_env())
     assert task.audience_id == "7"
     assert (task.sql, task.sql_conn_id, task.parameters) == ("SELECT 7", "warehouse_7", ["7"])
+    assert task.session_sql == ["SET TIME ZONE '7'"]
     assert task.sql_hook_params == {"schema": "7"}
     assert task.columns["other"] == ["PHONE"]
     assert task.default_country == "DE"

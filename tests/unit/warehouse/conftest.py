@@ -12,8 +12,11 @@ from contextlib import closing
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="fbca-airflow-"))
 
+import pyarrow as pa
 import pytest
 from servers import postgres as postgres_server_of_its_own
+
+from airflow_provider_fbca.identity.cells import read_cells
 
 
 @pytest.fixture
@@ -85,6 +88,18 @@ def wait_until(true, seconds: float = 3.0) -> bool:
             return True
         time.sleep(0.02)
     return bool(true())
+
+
+@pytest.fixture
+def texts_of():
+    """Gives the rows of a batch as texts, as whoever prepares them reads the cells, whatever the columns' types."""
+
+    def read(batch: pa.RecordBatch) -> list[dict[str, str | None]]:
+        named = zip(batch.schema.names, batch.columns, strict=True)
+        texts = {name: read_cells(column, name=name, first_row=0).texts for name, column in named}
+        return pa.table(texts).to_pylist()
+
+    return read
 
 
 @pytest.fixture

@@ -8,16 +8,20 @@ import logging
 from decimal import Decimal
 from uuid import UUID
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_provider_fbca.exceptions import GuardError, SourceError, UsersError
+from airflow_provider_fbca.exceptions import GuardError, OptionsError, SourceError, UsersError
+from airflow_provider_fbca.identity.cells import read_cells
 from airflow_provider_fbca.warehouse.cursors import driver_of
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
 from airflow_provider_fbca.warehouse.errors import code_of, is_permanent, told
 from airflow_provider_fbca.warehouse.registry import DBAPI, ROUTES, Route, route_for
 from airflow_provider_fbca.warehouse.source import Query
-from airflow_provider_fbca.warehouse.statement import single_statement
+from airflow_provider_fbca.warehouse.statement import first_word, single_statement
 from airflow_provider_fbca.warehouse.text import text_batch, text_column
 
 
@@ -25,6 +29,9 @@ class Color(enum.StrEnum):
     RED = "red"
 
 
+QUERY = Query("SELECT 1", None, "x")
+#: Types of Arrow that hold values of Python's beyond those that it would choose itself.
+_ARROW = {int: pa.decimal256(76, 0), Decimal: pa.decimal128(38, 9)}
 TOKYO = dt.timezone(dt.timedelta(hours=9))
 
 
@@ -55,9 +62,8 @@ TOKYO = dt.timezone(dt.timedelta(hours=9))
         (True, "true"),
         (False, "false"),
         (dt.date(1991, 10, 12), "1991-10-12"),
-        (dt.datetime(1991, 10, 12), "1991-10-12T00:00:00"),  # noqa: DTZ001  a zone is what some columns lack
-        (dt.datetime(1991, 10, 12, tzinfo=TOKYO), "1991-10-12T00:00:00+09:00"),
-        (dt.time(8, 30), "08:30:00"),
+        (dt.datetime(1991, 10, 12), "1991-10-12 00:00:00"),  # noqa: DTZ001  a zone is what some columns lack
+        (dt.datetime(1991, 10, 12, 8, 30, 0, 250_000, tzinfo=TOKYO), "1991-10-12 08:30:00.25"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ("é".encode(), "é"),
         (bytearray(b"ab"), "ab"),
@@ -66,7 +72,41 @@ TOKYO = dt.timezone(dt.timedelta(hours=9))
     ],
 )
 def test_a_value_becomes_text(value, text):
-    assert text_column("a", [value, None]).to_pylist() == [text, None]
+    # Beside a text, since a column of floats or of bytes alone is handed on as it is.
+    assert text_column("a", [value, None, "x"]).to_pylist() == [text, None, "x"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1.5, 2.0], pa.float64()),
+        ([b"ab", b"\xff"], pa.binary()),
+        ([memoryview(b"ab"), memoryview(b"\xff")], pa.binary()),
+        ([dt.time(8, 30)], pa.time64("us")),
+        ([dt.timedelta(1)], pa.duration("us")),
+    ],
+)
+def test_a_column_whose_reader_has_to_know_its_type_keeps_it(values, kind):
+    assert text_column("a", [*values, None]).equals(pa.array([*values, None], kind))
+
+
+@given(
+    st.one_of(
+        st.integers(),
+        st.floats(-(2.0**52), 2.0**52),
+        st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20, places=9),
+        st.booleans(),
+        st.dates(),
+        st.datetimes(),
+        st.binary(max_size=8).map(lambda raw: raw.hex().encode()),
+        st.uuids(),
+        st.text(),
+    )
+)
+def test_a_value_of_python_and_the_same_of_arrow_read_the_same(value):
+    own = pa.array([value.bytes], pa.uuid()) if isinstance(value, UUID) else pa.array([value], _ARROW.get(type(value)))
+    of_driver = text_column("a", [value, "x"])
+    assert read_cells(own, name="a", first_row=0).texts[0].as_py() == of_driver[0].as_py()
 
 
 def test_types_may_mix_and_batches_keep_one_schema():
@@ -82,7 +122,7 @@ def test_integers_of_numpy_are_integers():
     assert text_column("a", [numpy.int64(7), numpy.float64(7.0)]).to_pylist() == ["7", "7"]
 
 
-@pytest.mark.parametrize("value", [{"zoe": 1}, ["zoe"], ("zoe",), {"zoe"}, object(), dt.timedelta(1), 1j])
+@pytest.mark.parametrize("value", [{"zoe": 1}, ["zoe"], ("zoe",), {"zoe"}, object(), 1j])
 def test_a_type_that_has_no_one_text_is_named(value):
     with pytest.raises(UsersError, match=f"Column 'extra' holds values of type {type(value).__name__},") as caught:
         text_column("extra", ["a", value])
@@ -92,7 +132,7 @@ def test_a_type_that_has_no_one_text_is_named(value):
 @pytest.mark.parametrize("value", [b"\xffzoe", "\ud800zoe", memoryview(b"\xffzoe")])
 def test_text_that_is_no_unicode_leaves_no_trace_of_itself(value, holds_no):
     with pytest.raises(UsersError, match="'raw'") as caught:
-        text_column("raw", [value])
+        text_column("raw", [value, "x"])
     holds_no(caught.value, "zoe")
 
 
@@ -220,6 +260,46 @@ def test_a_route_that_declines_a_query_leaves_it_to_the_next(monkeypatch):
     monkeypatch.setattr(registry, "ROUTES", (picky, *ROUTES))
     assert route_for(own(), Query("SELECT 1", None, "x")) is picky
     assert route_for(own(), Query("SELECT 1", [1], "x")) is DBAPI
+
+
+def test_a_route_whose_module_is_missing_leaves_the_query_to_the_next_and_says_what_to_install(monkeypatch, caplog):
+    from airflow_provider_fbca.warehouse import registry
+
+    own = hook_class("my.hooks.OurHook", hook_class("airflow.providers.common.sql.hooks.sql.DbApiHook"))
+    fast = Route("fast", ("my.hooks.OurHook",), DuckReader, requires=("json", "no_such.module"), extra="fast")
+    monkeypatch.setattr(registry, "ROUTES", (fast, *ROUTES))
+    assert route_for(own(), QUERY) is DBAPI
+    assert "needs no_such.module, which is not installed" in caplog.text
+    assert "pip install 'airflow-provider-fbca[fast]'" in caplog.text
+    with pytest.raises(OptionsError, match=r"needs no_such.module.*pip install 'airflow-provider-fbca\[fast\]'"):
+        route_for(own(), QUERY, "fast")
+
+
+def test_a_route_can_be_forced_if_it_reads_the_hook():
+    dbapi = hook_class("airflow.providers.common.sql.hooks.sql.DbApiHook")
+    duck = hook_class("airflow.providers.duckdb.hooks.duckdb.DuckDBHook", dbapi)
+    assert route_for(duck(), QUERY, "auto").name == "duckdb"
+    assert route_for(duck(), QUERY, "dbapi") is DBAPI
+    with pytest.raises(OptionsError, match=r"'duckdb', which cannot read.*'x'.*Give one of: auto, dbapi\."):
+        route_for(dbapi(), QUERY, "duckdb")
+    with pytest.raises(OptionsError, match="Give one of: auto, duckdb, dbapi"):
+        route_for(duck(), QUERY, "dukc")
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("select 1", "SELECT"),
+        ("/* hint */ ((WITH a AS (SELECT 1) TABLE a))", "WITH"),
+        ("-- all\n TABLE people", "TABLE"),
+        ("VALUES (1)", "VALUES"),
+        ("SHOW TABLES", "SHOW"),
+        ("FROM people", "FROM"),
+        ("'SELECT'", ""),
+    ],
+)
+def test_the_word_that_a_statement_begins_with(sql, word):
+    assert first_word(sql) == word
 
 
 @pytest.mark.parametrize(

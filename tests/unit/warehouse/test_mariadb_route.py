@@ -66,7 +66,7 @@ def maria(request, server, monkeypatch):
             return connector.connect(unix_socket=str(server), user="root", database="mysql", charset="utf8mb4")
 
     # No wheel of a MySQL provider builds everywhere, so there is no connection type to find the hook by.
-    monkeypatch.setattr(sql, "_hook", lambda conn_id, hook_params: MariaHook())
+    monkeypatch.setattr(sql, "hook_of", lambda conn_id, hook_params: MariaHook())
     return "maria"
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 from airflow.providers.sqlite.hooks.sqlite import SqliteHook
-from airflow.sdk import BaseHook
+from airflow.sdk import BaseHook, Connection
 
 from airflow_provider_fbca.exceptions import OptionsError, SourceError, UsersError
 from airflow_provider_fbca.warehouse import open_sql
@@ -42,12 +42,11 @@ def users(sqlite, tmp_path):
     return sqlite
 
 
-def test_mixed_types_in_a_column_are_one_text_column(users):
+def test_values_of_any_type_in_a_column_read_as_texts(users, texts_of):
     with open_sql("SELECT * FROM users ORDER BY id", sql_conn_id=users, batch_rows=1) as source:
         batches = list(source.batches())
     assert source.route == "dbapi (sqlite3 cursor)"
-    assert {batch.schema for batch in batches} == {batches[0].schema}
-    assert [row for batch in batches for row in batch.to_pylist()] == [
+    assert [row for batch in batches for row in texts_of(batch)] == [
         {"id": "1", "email": "a@example.com", "phone": "6505551212"},
         {"id": "2", "email": "", "phone": "6505551212"},
         {"id": "3", "email": None, "phone": "6505551212"},
@@ -366,3 +365,53 @@ def test_adbc_hooks_of_the_arrow_provider_work(connection, tmp_path):
     with open_sql("SELECT 1 AS a, 'x' AS b", sql_conn_id="adbc") as source:
         assert rows_of(source) == [{"a": "1", "b": "x"}]
     assert "adbc" in source.route
+
+
+def test_session_statements_run_before_the_query_in_its_session(sqlite):
+    before = ["CREATE TEMP TABLE picked AS SELECT 7 AS id;", "UPDATE picked SET id = id + 1"]
+    with open_sql("SELECT id FROM picked", sql_conn_id=sqlite, session_sql=before) as source:
+        assert rows_of(source) == [{"id": "8"}]
+    with open_sql("SELECT 1 AS id", sql_conn_id=sqlite, session_sql="PRAGMA cache_size = 100") as source:
+        assert rows_of(source) == [{"id": "1"}]
+
+
+def test_an_item_of_session_sql_is_one_statement(sqlite):
+    with pytest.raises(SourceError, match=r"session_sql.* holds 2 statements"):
+        open_sql("SELECT 1", sql_conn_id=sqlite, session_sql=["SELECT 1; SELECT 2"])
+
+
+def test_a_query_that_takes_longer_than_its_timeout_is_cancelled(sqlite):
+    with (
+        open_sql(ENDLESS, sql_conn_id=sqlite, statement_timeout=0.3) as source,
+        pytest.raises(SourceError, match=r"longer than its statement_timeout of 0.3 seconds") as caught,
+    ):
+        rows_of(source)
+    assert not caught.value.permanent
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_a_timeout_is_above_zero(sqlite, seconds):
+    with pytest.raises(OptionsError, match="statement_timeout"):
+        open_sql("SELECT 1", sql_conn_id=sqlite, statement_timeout=seconds)
+
+
+def test_the_route_can_be_forced(sqlite):
+    with open_sql("SELECT 1 AS id", sql_conn_id=sqlite, sql_route="dbapi") as source:
+        assert source.route == "dbapi (sqlite3 cursor)"
+    with pytest.raises(OptionsError, match="sql_route is 'snowflake'"):
+        open_sql("SELECT 1 AS id", sql_conn_id=sqlite, sql_route="snowflake")
+
+
+@pytest.mark.parametrize(
+    ("conn_type", "told"),
+    [("snowflake", r"pip install 'airflow-provider-fbca\[snowflake\]'"), ("odd", "Install the Airflow provider")],
+)
+def test_a_connection_whose_provider_is_missing_says_what_to_install(connection, monkeypatch, conn_type, told):
+    def missing(self, **_):
+        raise ModuleNotFoundError("No module named 'airflow.providers.snowflake'")
+
+    monkeypatch.setattr(Connection, "get_hook", missing)
+    connection("bare", conn_type=conn_type)
+    with pytest.raises(SourceError, match=told) as caught:
+        open_sql("SELECT 1", sql_conn_id="bare")
+    assert caught.value.permanent
