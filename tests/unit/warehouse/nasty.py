@@ -84,9 +84,9 @@ ROWS = 4
 def query(casts: Mapping[str, str], *, rows_from: str = "") -> str:
     """Write the table as a query, its rows in their order where the engine keeps that of a union.
 
-    :param casts: kind -> an expression with ``{q}`` for the value as an SQL literal, NULL included, ``{v}`` for the bare
-        value or NULL, ``{x}`` for the hex digits of its bytes as a literal or NULL, and ``{b}`` for those bytes as a
-        literal of standard SQL, or NULL. ``text`` serves the kinds that the engine has no type for.
+    :param casts: kind -> an expression of the value, with ``{q}`` for it as a literal, ``{v}`` for it without quotes,
+        ``{x}`` for the hex digits of its bytes as a literal, ``{b}`` for those bytes as a literal of standard SQL; each
+        is NULL where the value is. ``text`` serves the kinds that the engine has no type for.
     :param rows_from: what each row is selected from, where the engine wants that: ``FROM dual``.
     """
     selects = []
