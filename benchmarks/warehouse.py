@@ -1,0 +1,284 @@
+"""How fast a query's rows get from a database into Arrow, and what memory that takes, by each route.
+
+    python benchmarks/warehouse.py
+    python benchmarks/warehouse.py --rows 200000 --engines postgres sqlite --rounds 3
+
+A table of made-up people, 13 columns of text, is read whole from each engine: through every route that fits it, and
+through what its hook offers for the purpose, ``get_records`` and ``get_df``. The first gives Python tuples, which a
+task would still have to turn into Arrow ("to Arrow" does, column by column), the second a data frame of pandas.
+Postgres and MariaDB are servers of their own on this machine, without a network between, so what is measured is the
+client's work and the server's, who share its cores. MariaDB is left out where it is not installed.
+
+Every measure is a process of its own. Memory is the peak above what the process held with all imported and nothing
+done. With more than one round the measures take turns and the middle one is shown; the last column tells how many
+times the rows a second of ``get_records`` each has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from prepare import people
+from stand_in import resident, run_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROWS = 2_000_000
+SQL = "SELECT * FROM people"
+BASE = "get_records"
+HEADER = f"{'engine':<11}{'way':<34}{'seconds':>9}{'krows/s':>9}{'peak MB':>9}{'x ' + BASE:>15}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What reading all rows took: seconds, and megabytes above idle."""
+
+    seconds: float
+    megabytes: float
+
+
+def main() -> None:
+    arguments = _arguments()
+    os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="fbca-benchmark-"))
+    with tempfile.TemporaryDirectory(prefix="fbca-benchmark-") as folder:
+        spill = Path(folder)
+        spill.chmod(0o755)
+        _write_files(spill, arguments.rows)
+        print(f"{arguments.rows:,} rows of 13 columns of text\n\n{HEADER}")
+        for engine in arguments.engines:
+            with ENGINES[engine](spill) as ways:
+                if ways:
+                    _compare(engine, ways, arguments.rows, arguments.rounds)
+                else:
+                    print(f"{engine:<11}is not installed")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    return parser.parse_args()
+
+
+def _compare(engine: str, ways: dict[str, tuple[Callable[..., int], str]], rows: int, rounds: int) -> None:
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (read, where) in ways.items():
+            costs[name].append(run_apart(measure, read, where, rows))
+    base = statistics.median(cost.seconds for cost in costs[BASE]) if BASE in costs else None
+    for name, found in costs.items():
+        seconds = statistics.median(cost.seconds for cost in found)
+        times = f"{base / seconds:>14.1f}x" if base else f"{'':>15}"
+        peak = max(cost.megabytes for cost in found)
+        print(f"{engine:<11}{name:<34}{seconds:>9.2f}{rows / seconds / 1000:>9,.0f}{peak:>9,.0f}{times}", flush=True)
+
+
+def measure(read: Callable[..., int], where: str, rows: int) -> Cost:
+    """Read all rows in this process, once everything is imported.
+
+    :param read: reads from ``where`` and counts the rows.
+    :raises SystemExit: rows are missing, or too many.
+    """
+    _import_all(where)
+    idle = resident("VmRSS")
+    # Begins the peak anew: imports have had one of their own.
+    Path("/proc/self/clear_refs").write_text("5")
+    began = time.perf_counter()
+    count = read(where)
+    seconds = time.perf_counter() - began
+    if count != rows:
+        sys.exit(f"{count:,} rows were read instead of {rows:,}.")
+    return Cost(seconds, resident("VmHWM") - idle)
+
+
+def _import_all(where: str) -> None:
+    import_module("airflow_provider_fbca.warehouse")
+    if "/" not in where:
+        import_module("pandas")
+        _hook(where)
+
+
+def _hook(conn_id: str) -> Any:
+    from airflow.sdk import BaseHook
+
+    return BaseHook.get_connection(conn_id).get_hook()
+
+
+# -- ways ---------------------------------------------------------------------------------------------------------
+
+
+def by_route(conn_id: str, route: str = "auto") -> int:
+    from airflow_provider_fbca.warehouse import open_sql
+
+    with open_sql(SQL, sql_conn_id=conn_id, sql_route=route) as source:
+        return sum(batch.num_rows for batch in source.batches())
+
+
+def by_dbapi(conn_id: str) -> int:
+    return by_route(conn_id, "dbapi")
+
+
+def by_uri(uri: str) -> int:
+    from airflow_provider_fbca.warehouse import open_uri
+
+    with open_uri(uri) as source:
+        return sum(batch.num_rows for batch in source.batches())
+
+
+def by_get_records(conn_id: str) -> int:
+    return len(_hook(conn_id).get_records(SQL))
+
+
+def by_get_records_to_arrow(conn_id: str) -> int:
+    records = _hook(conn_id).get_records(SQL)
+    columns = [pa.array(column, pa.string()) for column in zip(*records, strict=True)]
+    return pa.table(columns, names=[str(place) for place in range(len(columns))]).num_rows
+
+
+def by_get_df(conn_id: str) -> int:
+    return len(_hook(conn_id).get_df(SQL, df_type="pandas"))
+
+
+def _offered(conn_id: str) -> dict[str, Any]:
+    """Give the ways that a hook of common-sql offers by itself."""
+    ways = {BASE: by_get_records, f"{BASE} to Arrow": by_get_records_to_arrow, "get_df": by_get_df}
+    return {name: (read, conn_id) for name, read in ways.items()}
+
+
+# -- engines ------------------------------------------------------------------------------------------------------
+
+
+def _write_files(folder: Path, rows: int) -> None:
+    table = pa.table(people(rows))
+    pq.write_table(table, folder / "people.parquet")
+    pa.csv.write_csv(table, folder / "people.csv")
+    with pa.OSFile(str(folder / "people.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=65_536)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def _columns(kind: str) -> str:
+    return ", ".join(f"{name} {kind}" for name in people(1))
+
+
+def _define(conn_id: str, **fields: Any) -> str:
+    os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(fields)
+    return conn_id
+
+
+def _servers() -> Any:
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    import servers
+
+    return servers
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[dict[str, Any]]:
+    import psycopg
+
+    with _servers().postgres() as server:
+        info = server.get_postmaster_info()
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+            admin.execute(f"CREATE TABLE people ({_columns('text')})")
+            load = "COPY people FROM STDIN (FORMAT csv, HEADER)"
+            with admin.cursor().copy(load) as copy, (folder / "people.csv").open("rb") as file:
+                while part := file.read(1 << 20):
+                    copy.write(part)
+            admin.execute("VACUUM ANALYZE people")
+        where = _define("pg", conn_type="postgres", host=str(info.socket_dir), login="postgres", schema="postgres")
+        uri = {"driver": "adbc_driver_postgresql", "dialect": "postgresql", "db_kwargs": {"uri": server.get_uri()}}
+        ways = {"postgres-copy": (by_route, where), "dbapi (named cursor)": (by_dbapi, where)}
+        if find_spec("adbc_driver_postgresql"):
+            ways["adbc"] = (by_route, _define("adbc_pg", conn_type="adbc", extra=uri))
+        yield ways | _offered(where)
+
+
+@contextmanager
+def mariadb(folder: Path) -> Iterator[dict[str, Any]]:
+    if not shutil.which("mariadbd"):
+        yield {}
+        return
+    import pymysql
+
+    with _servers().mariadb() as socket:
+        options = {"unix_socket": str(socket), "user": "root", "local_infile": True, "autocommit": True}
+        with pymysql.connect(**options) as admin, admin.cursor() as cursor:
+            cursor.execute("CREATE DATABASE benchmark CHARACTER SET utf8mb4")
+            cursor.execute("SET GLOBAL local_infile = 1")
+            cursor.execute(f"CREATE TABLE benchmark.people ({_columns('varchar(200)')})")
+            cursor.execute(
+                f"LOAD DATA LOCAL INFILE '{folder / 'people.csv'}' INTO TABLE benchmark.people CHARACTER SET utf8mb4 "
+                "FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"' IGNORE 1 LINES"
+            )
+        extra = {"unix_socket": str(socket), "charset": "utf8mb4"}
+        where = _define("maria", conn_type="mysql", login="root", schema="benchmark", extra=extra)
+        yield {"dbapi (server-side cursor)": (by_dbapi, where)} | {
+            name: (read, where) for name, read in OFFERED.items()
+        }
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[dict[str, Any]]:
+    import sqlite3
+
+    path = folder / "people.db"
+    with sqlite3.connect(path) as database:
+        database.execute(f"CREATE TABLE people ({_columns('TEXT')})")
+        reader = pa.ipc.open_file(pa.OSFile(str(folder / "people.arrow")))
+        for position in range(reader.num_record_batches):
+            batch = reader.get_batch(position)
+            places = ", ".join("?" * batch.num_columns)
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            database.executemany(f"INSERT INTO people VALUES ({places})", rows)
+    database.close()
+    where = _define("lite", conn_type="sqlite", host=str(path))
+    yield {"dbapi (sqlite3)": (by_dbapi, where)} | _offered(where)
+
+
+@contextmanager
+def duckdb(folder: Path) -> Iterator[dict[str, Any]]:
+    import duckdb as engine
+
+    path = folder / "people.duckdb"
+    with engine.connect(str(path)) as database:
+        database.execute(f"CREATE TABLE people AS FROM read_parquet('{folder / 'people.parquet'}')")
+    where = _define("duck", conn_type="duckdb", host=str(path))
+    yield {"duckdb": (by_route, where)} | _offered(where)
+
+
+@contextmanager
+def files(folder: Path) -> Iterator[dict[str, Any]]:
+    yield {name: (by_uri, str(folder / f"people.{name}")) for name in ("parquet", "arrow")}
+
+
+ENGINES: dict[str, Callable[[Path], Any]] = {
+    "postgres": postgres,
+    "mariadb": mariadb,
+    "sqlite": sqlite,
+    "duckdb": duckdb,
+    "files": files,
+}
+
+
+if __name__ == "__main__":
+    main()
