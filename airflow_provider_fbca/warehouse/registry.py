@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
+from airflow_provider_fbca.warehouse.source import BATCH_ROWS, TUPLE_BATCH_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ class Route:
     :param accepts: tells whether it can read this very query; where not, the next route is asked.
     :param requires: modules that it imports besides the hook's own; where one is missing, the next route is asked.
     :param extra: of this package, which installs those modules.
+    :param batch_rows: most rows of its batches, unless the caller says.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Route:
     accepts: Callable[[Any, Query], bool] = _always
     requires: tuple[str, ...] = ()
     extra: str = ""
+    batch_rows: int = BATCH_ROWS
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ class Route:
         return install_command(self.extra)
 
 
-DBAPI = Route("dbapi", ("airflow.providers.common.sql.hooks.sql.DbApiHook",), DbApiReader)
+DBAPI = Route("dbapi", ("airflow.providers.common.sql.hooks.sql.DbApiHook",), DbApiReader, batch_rows=TUPLE_BATCH_ROWS)
 
 #: Asked in this order for each class of the hook, from the class itself up to its roots.
 ROUTES: tuple[Route, ...] = (
