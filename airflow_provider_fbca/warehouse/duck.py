@@ -67,7 +67,9 @@ class DuckReader:
             # Before DuckDB 2, a relation with parameters is computed whole, and what ``execute`` gives streams.
             self._connection.execute(sql, parameters)
             names = [column[0] for column in self._connection.description or ()]
-            return names, self._connection.fetch_record_batch(self._query.batch_rows)
+            # The last of them give it DuckDB 2's name, and warn of the old one.
+            read = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch
+            return names, read(self._query.batch_rows)
         # Since DuckDB 2, it is the other way round.
         relation = self._connection.sql(sql, params=parameters)
         if relation is None:
