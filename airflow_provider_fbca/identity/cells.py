@@ -27,6 +27,9 @@ _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _DIGEST_BYTES = 32
 _OFFSET_BYTES = 4
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
+# Types of databases, known to Arrow by name only, whose bytes are their text. Those of others are not, even where they
+# happen to be UTF-8: an inet's are two small numbers and an address.
+_TEXT_AS_BYTES = {"citext", "cstring", "name", "unknown", "xml"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -114,7 +117,16 @@ def _read_extension(column: pa.ExtensionArray, name: str, first_row: int) -> Cel
         return Cells(pa.array(texts, pa.string()))
     if kind == "arrow.bool8":
         return Cells(column.storage.cast(pa.bool_()).cast(pa.string()))
-    return _read(column.storage, name, first_row)
+    database_type = column.type.type_name if kind == "arrow.opaque" else None
+    if _is_text(column.storage.type):
+        cells = _read(column.storage, name, first_row)
+        return Cells(_without_decimal_zeros(cells.texts)) if database_type == "numeric" else cells
+    if database_type in _TEXT_AS_BYTES and _is_binary(column.storage.type):
+        return Cells(_bytes_as_text(column.storage, name, first_row))
+    raise UsersError(
+        f"Column {name!r} has the type {column.type}, of which only the database knows the text.",
+        remedy="Cast it to text in the query, or leave it out of `columns`.",
+    )
 
 
 def _read_floats(column: pa.Array) -> Cells:
@@ -145,7 +157,10 @@ def _written_out(number: str) -> str:
 
 def _decimals_as_text(column: pa.Array) -> pa.Array:
     # Arrow writes the very small with an exponent, and any number of negative scale.
-    texts = _without_exponents(column.cast(pa.string()))
+    return _without_decimal_zeros(_without_exponents(column.cast(pa.string())))
+
+
+def _without_decimal_zeros(texts: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(texts, r"^(-?\d+)(?:\.0*|(\.\d*?)0*)$", r"\1\2")
 
 
@@ -166,6 +181,12 @@ def _without_fraction_zeros(column: pa.Array) -> pa.Array:
     if column.type.unit == "s":
         return texts
     return pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pt.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -67,12 +67,13 @@ def told(error: BaseException, *, doing: str, remedy: str) -> FbcaError:
 
 
 def code_of(error: BaseException) -> str | None:
-    """Give the error code that a driver attached: SQLSTATE, SQLite's name, a number, or DuckDB's kind of error.
+    """Give the code that a driver attached: SQLSTATE, a name of SQLite's or ADBC's, a number, DuckDB's kind of error.
 
     :return: the code, None where there is none that is surely not a value.
     """
     named = (getattr(error, name, None) for name in ("sqlstate", "pgcode", "sqlite_errorname", "errno"))
-    for code in (*named, _first_argument_code(error)):
+    adbc_status = getattr(getattr(error, "status_code", None), "name", None)
+    for code in (*named, adbc_status, _first_argument_code(error)):
         if code is not None and _CODE.fullmatch(str(code)):
             return str(code)
     return _duckdb_kind(error)
