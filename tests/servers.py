@@ -121,6 +121,15 @@ def gcs() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def clickhouse() -> Iterator[int]:
+    """Run ClickHouse's HTTP interface over the engine of a wheel and give its port; see ``clickhouse_http``."""
+    pytest.importorskip("chdb")
+    port = _free_port()
+    with _http_server([sys.executable, str(Path(__file__).with_name("clickhouse_http.py")), str(port)], port):
+        yield port
+
+
+@contextmanager
 def _http_server(command: list[str], port: int) -> Iterator[None]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

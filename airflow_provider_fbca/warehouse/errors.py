@@ -14,6 +14,13 @@ _CODE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _PERMANENT_SQLSTATES = ("0A", "21", "22", "3D", "3F", "42", "25006")
 _PERMANENT_SQLITE = {"SQLITE_ERROR", "SQLITE_MISMATCH", "SQLITE_NOTADB", "SQLITE_RANGE", "SQLITE_TOOBIG"}
 _PERMANENT_DBAPI = {"ProgrammingError", "DataError", "NotSupportedError"}
+# ClickHouse's numbers: what cannot be parsed, converted or divided; what is unknown or wrong in the SQL; what this user
+# may not do.
+_PERMANENT_CLICKHOUSE = {
+    *(6, 27, 38, 41, 53, 69, 70, 72, 131, 153, 349, 376, 386, 395, 407),
+    *(36, 42, 43, 44, 46, 47, 48, 50, 60, 62, 63, 81, 115, 179, 184, 215, 456, 457),
+    *(164, 452, 497),
+}
 # Errors of Python and Arrow that speak of the query, its parameters or the data, never of the way to them.
 _PERMANENT_TYPES = (
     TypeError,
@@ -73,7 +80,7 @@ def code_of(error: BaseException) -> str | None:
     """
     named = (getattr(error, name, None) for name in ("sqlstate", "pgcode", "sqlite_errorname", "errno"))
     adbc_status = getattr(getattr(error, "status_code", None), "name", None)
-    for code in (*named, adbc_status, _first_argument_code(error)):
+    for code in (*named, adbc_status, _clickhouse_code(error), _first_argument_code(error)):
         if code is not None and _CODE.fullmatch(str(code)):
             return str(code)
     return _duckdb_kind(error)
@@ -87,6 +94,9 @@ def is_permanent(error: BaseException) -> bool:
     sqlite_name = getattr(error, "sqlite_errorname", None)
     if isinstance(sqlite_name, str):
         return sqlite_name in _PERMANENT_SQLITE
+    clickhouse_code = _clickhouse_code(error)
+    if clickhouse_code is not None:
+        return clickhouse_code in _PERMANENT_CLICKHOUSE
     duckdb_kind = _duckdb_kind(error)
     if duckdb_kind is not None:
         return _DUCKDB_KINDS[duckdb_kind]
@@ -105,6 +115,12 @@ def _first_argument_code(error: BaseException) -> object:
         return first
     # Oracle's driver gives an object that knows its own code, "ORA-00942".
     return getattr(first, "full_code", None)
+
+
+def _clickhouse_code(error: BaseException) -> int | None:
+    """Give the number of an error of the server: one that answers a request, or one in the middle of a result."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) and "clickhouse" in type(error).__module__ else None
 
 
 def _duckdb_kind(error: BaseException) -> str | None:

@@ -1,4 +1,4 @@
-"""A Flight SQL server as small as the real ADBC client allows: it answers a query with batches, for as long as asked."""
+"""A Flight SQL server as small as the real ADBC client allows: it answers any query with the batches of a test."""
 
 from __future__ import annotations
 
