@@ -5,8 +5,9 @@ parameters, ``system.processes`` and ``KILL QUERY`` are its own, only the protoc
 engine lacks is a server. A query that fails in the middle of its result ends as ClickHouse's do: with the error as text
 in the body, and without the last chunk of HTTP. The user ``reader`` may only read, and change no setting.
 
-Two comments at the end of a statement let things go wrong: ``-- cut`` ends a result after its first block as if all had
-come, ``-- forget`` forgets the session, as another server behind the same address would never have known it.
+Comments at the end of a statement let things go wrong: ``-- cut`` ends a result after its first block as if all had
+come, ``-- stall`` sends nothing after that block for long, whatever is killed, and ``-- forget`` forgets the session, as
+another server behind the same address would never have known it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import email
 import email.policy
 import re
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -104,6 +106,8 @@ class Handler(BaseHTTPRequestHandler):
                         writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), stream.schema)
                     for batch in stream:
                         writer.write_batch(batch)
+                if "-- stall" in sql:
+                    time.sleep(30)
                 if "-- cut" in sql:
                     sink.end()
                     return
