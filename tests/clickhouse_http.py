@@ -6,7 +6,7 @@ engine lacks is a server. A query that fails in the middle of its result ends as
 in the body, and without the last chunk of HTTP. The user ``reader`` may only read, and change no setting.
 
 Comments at the end of a statement let things go wrong: ``-- cut`` ends a result after its first block as if all had
-come, ``-- stall`` sends nothing after that block for long, whatever is killed, and ``-- forget`` forgets the session, as
+come, ``-- stall`` sends nothing after it for long, whatever is killed, and ``-- forget`` forgets the session, as
 another server behind the same address would never have known it.
 """
 
