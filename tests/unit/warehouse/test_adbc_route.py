@@ -11,9 +11,6 @@ import pyarrow as pa
 import pytest
 from test_nasty_table import POSTGRES, SQLITE, TOKYO
 
-pytest.importorskip("adbc_driver_sqlite")
-pytest.importorskip("airflow.providers.apache.arrow.hooks.adbc")
-
 from airflow_provider_fbca.exceptions import SourceError, UsersError
 from airflow_provider_fbca.identity import Preparer, resolve_mapping
 from airflow_provider_fbca.warehouse import open_sql

@@ -10,13 +10,11 @@ import pyarrow as pa
 import pytest
 from servers import clickhouse as clickhouse_server_of_its_own
 
-pytestmark = pytest.mark.clients
-clickhouse_connect = pytest.importorskip("clickhouse_connect")
-pytest.importorskip("airflow.providers.clickhousedb.hooks.clickhouse")
+from airflow_provider_fbca.exceptions import SourceError, UsersError
+from airflow_provider_fbca.identity import Preparer, resolve_mapping
+from airflow_provider_fbca.warehouse import open_sql
 
-from airflow_provider_fbca.exceptions import SourceError, UsersError  # noqa: E402
-from airflow_provider_fbca.identity import Preparer, resolve_mapping  # noqa: E402
-from airflow_provider_fbca.warehouse import open_sql  # noqa: E402
+pytestmark = pytest.mark.clients
 
 CLICKHOUSE = {
     "text": "CAST({q} AS Nullable(String))",
@@ -45,6 +43,7 @@ TOKYO = "SET session_timezone = 'Asia/Tokyo'"
 
 @pytest.fixture(scope="module")
 def server():
+    pytest.importorskip("airflow.providers.clickhousedb.hooks.clickhouse")
     with clickhouse_server_of_its_own() as port:
         yield port
 
@@ -58,6 +57,7 @@ def click(server, connection):
 @pytest.fixture
 def running(server):
     """Gives how many queries that hold a text are at work."""
+    clickhouse_connect = pytest.importorskip("clickhouse_connect")
     with closing(clickhouse_connect.get_client(host="127.0.0.1", port=server)) as client:
 
         def count(text: str) -> int:
@@ -270,6 +270,7 @@ def test_a_result_that_ends_before_its_end_is_an_error(click):
 
 
 def test_a_server_that_is_not_there_may_be_tried_again(connection, holds_no):
+    pytest.importorskip("airflow.providers.clickhousedb.hooks.clickhouse")
     connection("gone", conn_type="clickhouse", host="127.0.0.1", port=1, login="zoe_secret", password="pass_secret")
     with pytest.raises(SourceError, match="'gone'") as caught:
         open_sql("SELECT 1 AS a", sql_conn_id="gone")

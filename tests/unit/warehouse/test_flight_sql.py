@@ -9,12 +9,10 @@ import pyarrow as pa
 import pytest
 from flight_server import serving
 
-pytestmark = pytest.mark.clients
-pytest.importorskip("adbc_driver_flightsql")
-pytest.importorskip("airflow.providers.apache.arrow.hooks.adbc")
+from airflow_provider_fbca.exceptions import SourceError
+from airflow_provider_fbca.warehouse import open_sql
 
-from airflow_provider_fbca.exceptions import SourceError  # noqa: E402
-from airflow_provider_fbca.warehouse import open_sql  # noqa: E402
+pytestmark = pytest.mark.clients
 
 IDS = pa.schema([("id", pa.int64())])
 BATCHES = 400
@@ -31,6 +29,7 @@ def many():
 @pytest.fixture
 def flight(connection):
     """Defines an ADBC connection to a server."""
+    pytest.importorskip("adbc_driver_flightsql")
 
     def define(server) -> str:
         uri = f"grpc://127.0.0.1:{server.port}"
@@ -70,7 +69,7 @@ def test_session_sql_is_run_first_and_read(flight):
 
 def test_closing_early_stops_the_server_which_was_never_far_ahead(flight):
     with serving(IDS, many) as server:
-        with open_sql("SELECT 1", sql_conn_id=flight(server)) as source:
+        with open_sql("SELECT 1", sql_conn_id=flight(server), batch_rows=10_000) as source:
             assert next(source.batches()).num_rows == 10_000
         assert server.ended.wait(2)
         assert server.sent < BATCHES / 4
