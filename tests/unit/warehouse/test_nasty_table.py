@@ -62,6 +62,10 @@ def test_the_table_has_thirty_nasty_columns():
     assert len(set(nasty.NAMES)) == len(nasty.TABLE)
 
 
+def test_every_column_of_the_table_with_a_value_is_compared():
+    assert [column.name for column in nasty.TABLE if any(column.texts) and not nasty.is_sent(column)] == []
+
+
 def test_arrow_objects():
     with open_arrow(nasty.arrow()) as source:
         nasty.check(source.batches())
