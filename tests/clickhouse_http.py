@@ -35,6 +35,8 @@ _KILL = re.compile(r"\s*KILL QUERY WHERE startsWith\(query_id, '([^']*)'\)")
 _READER = "Basic " + base64.b64encode(b"reader:").decode()
 
 SESSIONS: dict[str, dict[str, str]] = {}
+#: Of all requests, as whatever logs them on the way would have them; ``/seen`` gives them.
+PATHS: list[str] = []
 # The engine ends with its last connection.
 ENGINE = chdb.connect(":memory:")
 
@@ -51,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/ping":
             self._answer(200, b"Ok.\n")
             return
+        if url.path == "/seen":
+            self._answer(200, "\n".join(PATHS).encode())
+            return
+        PATHS.append(self.path)
         fields = dict(parse_qsl(url.query, keep_blank_values=True))
         if self.headers.get_content_maintype() == "multipart":
             fields |= self._form(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
 from contextlib import closing
@@ -71,6 +72,14 @@ def test_an_empty_result_has_names_and_no_batches(lite):
     with open_sql("SELECT 1 AS a WHERE false", sql_conn_id=lite) as source:
         assert source.names == ("a",)
         assert list(source.batches()) == []
+
+
+def test_stream_cursor_and_connection_are_closed_and_not_left_to_be_found_unclosed(lite, recwarn):
+    with open_sql("SELECT 1 AS a", sql_conn_id=lite) as source:
+        assert rows_of(source) == [{"a": 1}]
+    del source
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn if warning.category is ResourceWarning] == []
 
 
 def test_duplicate_columns_are_named(lite):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from urllib.request import urlopen
 
 import nasty
 import pyarrow as pa
@@ -136,11 +137,13 @@ def test_a_string_that_is_no_text_is_refused_by_column_and_row(click, holds_no):
 
 
 @pytest.mark.parametrize("places", ["{a:String} AS a, {b:Int32} AS b", "%(a)s AS a, toInt32(%(b)s) AS b"])
-def test_parameters_are_bound_and_stand_in_no_url(click, places, holds_no):
+def test_parameters_are_bound_and_stand_in_no_url(click, server, places, holds_no):
     parameters = {"a": "zoe.secret' --", "b": 2}
     with open_sql(f"SELECT {places};", sql_conn_id=click, parameters=parameters) as source:
         assert rows_of(source) == [{"a": b"zoe.secret' --", "b": 2}]
     holds_no(ValueError(), "zoe.secret")
+    with urlopen(f"http://127.0.0.1:{server}/seen") as seen:
+        assert b"zoe.secret" not in seen.read()
 
 
 def test_without_parameters_a_percent_sign_is_itself(click):
