@@ -358,13 +358,13 @@ def test_a_document_is_refused_before_anything_is_sent():
         rows_of(source)
 
 
-def test_adbc_hooks_of_the_arrow_provider_work(connection, tmp_path):
+def test_adbc_hooks_of_the_arrow_provider_can_be_read_row_by_row(connection, tmp_path):
     pytest.importorskip("airflow.providers.apache.arrow.hooks.adbc")
     extra = {"driver": "adbc_driver_sqlite", "dialect": "sqlite", "db_kwargs": {"uri": str(tmp_path / "a.db")}}
     connection("adbc", conn_type="adbc", extra=extra)
-    with open_sql("SELECT 1 AS a, 'x' AS b", sql_conn_id="adbc") as source:
+    with open_sql("SELECT 1 AS a, 'x' AS b", sql_conn_id="adbc", sql_route="dbapi") as source:
         assert rows_of(source) == [{"a": "1", "b": "x"}]
-    assert "adbc" in source.route
+    assert source.route.startswith("dbapi (adbc")
 
 
 def test_session_statements_run_before_the_query_in_its_session(sqlite):
