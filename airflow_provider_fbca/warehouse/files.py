@@ -1,4 +1,4 @@
-"""Users from Parquet or Arrow IPC files: one, a folder of them or a glob, on any store that Airflow reaches."""
+"""Users from files of Parquet, Arrow IPC or CSV: one, a folder or a glob, on any store that Airflow reaches."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_fbca.exceptions import FbcaError, SourceError
 from airflow_provider_fbca.warehouse.arrow import sliced
 from airflow_provider_fbca.warehouse.errors import told
+from airflow_provider_fbca.warehouse.formats import content_of
 from airflow_provider_fbca.warehouse.pump import PumpedSource
 from airflow_provider_fbca.warehouse.source import BATCH_ROWS, checked_batch_rows, checked_names
+from airflow_provider_fbca.warehouse.stores import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pyarrow as pa
+
     from airflow_provider_fbca.warehouse.source import UserSource
-
-_PARQUET = b"PAR1"
-_IPC_FILE = b"ARROW1"
-# The continuation marker that begins each message of an IPC stream.
-_IPC_STREAM = b"\xff\xff\xff\xff"
-
-_READ_BYTES = 4 * 1024 * 1024
 
 _STORE_REMEDY = (
     "Install the Airflow provider that brings this file system (for s3, apache-airflow-providers-amazon[s3fs]), and "
@@ -36,7 +31,10 @@ _REMEDY = "Look at the path, at the rights of its Airflow connection, and at who
 
 
 def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
-    """Stream the rows of Parquet or Arrow IPC files, told apart by how they begin, in the order of their paths.
+    """Stream the rows of files in the order of their paths.
+
+    Parquet and Arrow IPC are told by how a file begins, CSV by its name: ``.csv`` or ``.tsv``, also with ``.gz`` or
+    ``.zst``.
 
     A folder is read with its subfolders, save names that begin with ``_`` or ``.``, as Spark and Hive mean them. All
     files have the same columns; values that stand only in the names of folders are no columns.
@@ -48,7 +46,7 @@ def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
     :raises SourceError: nothing is there, or the store cannot be reached.
     """
     rows = checked_batch_rows(batch_rows)
-    origin = _shown(uri)
+    origin = shown_uri(uri)
     try:
         # Made here, not on the source's thread: it looks the Airflow connection up.
         path = ObjectStoragePath(uri)
@@ -68,7 +66,7 @@ def state_of_uri(uri: str) -> tuple[str, ...] | None:
     """
     try:
         path = ObjectStoragePath(uri)
-        files = FileReader(path.fs, path.path, BATCH_ROWS, _shown(uri)).find()
+        files = FileReader(path.fs, path.path, BATCH_ROWS, shown_uri(uri)).find()
         return tuple(f"{file} {path.fs.ukey(file)}" for file in files)
     except Exception:  # noqa: BLE001 - whatever is wrong, the reading itself will tell
         return None
@@ -87,14 +85,13 @@ class FileReader:
 
     def __init__(self, store: Any, path: str, batch_rows: int, origin: str) -> None:
         self.origin = self._place = origin
-        self._store = store
+        self._store = Store(store)
         self._path = path
         self._batch_rows = batch_rows
         self._files: list[str] = []
         self._names: tuple[str, ...] = ()
         self._first: _OpenFile | None = None
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._stopped = False
 
     def connect(self) -> None:
         """Find the files and open the first.
@@ -125,8 +122,8 @@ class FileReader:
         return next(self._batches, None)
 
     def cancel(self) -> None:
-        """Stop before the next batch: file systems know no cancel."""
-        self._stopped = True
+        """Stop at once: a call of the file system that blocks is left behind."""
+        self._store.abandon()
 
     def close(self) -> None:
         """Close the file being read."""
@@ -138,17 +135,17 @@ class FileReader:
     def find(self) -> list[str]:
         """Return the paths of the files, sorted."""
         # Another task may have written since this process listed the folder.
-        self._store.invalidate_cache()
-        if self._store.isfile(self._path):
-            return [self._path]
-        if self._store.isdir(self._path):
+        self._store.forget()
+        kind = self._store.kind_of(self._path)
+        if kind == "directory":
             return self._of_folder(self._path)
-        if any(sign in self._path for sign in "*?["):
-            return sorted(path for path in self._store.glob(self._path) if self._store.isfile(path))
-        return []
+        if kind is not None:
+            return [self._path]
+        return sorted(self._store.files_like(self._path)) if any(sign in self._path for sign in "*?[") else []
 
     def _of_folder(self, folder: str) -> list[str]:
-        found = {path: path.removeprefix(folder.rstrip("/")).strip("/").split("/") for path in self._store.find(folder)}
+        root = folder.rstrip("/")
+        found = {path: path.removeprefix(root).strip("/").split("/") for path in self._store.files_below(folder)}
         if any("_delta_log" in parts for parts in found.values()):
             raise SourceError(
                 f"{self.origin} is a Delta Lake table, whose files also hold rows that were deleted from it.",
@@ -168,8 +165,6 @@ class FileReader:
             with closing(first or _OpenFile(self._store, path, self._batch_rows)) as file:
                 self._check_columns(file)
                 for batch in file.batches():
-                    if self._stopped:
-                        return
                     yield from sliced(batch.select(list(self._names)), self._batch_rows)
 
     def _check_columns(self, file: _OpenFile) -> None:
@@ -184,63 +179,44 @@ class FileReader:
 
 
 class _OpenFile:
-    """One open file of either format.
+    """One open file.
 
-    :param store: an fsspec file system.
+    :param store: where it is.
     :param path: the store's own path of the file.
-    :param batch_rows: rows that a batch of Parquet is asked to have.
-    :raises SourceError: it is neither Parquet nor Arrow IPC.
+    :param batch_rows: rows that a batch is asked to have.
+    :raises SourceError: it has no known format.
     """
 
-    def __init__(self, store: Any, path: str, batch_rows: int) -> None:
+    def __init__(self, store: Store, path: str, batch_rows: int) -> None:
         self.path = path
-        self._batch_rows = batch_rows
-        self._handle = store.open(path, "rb")
+        self._store = store
+        self._version = store.version_of(path)
+        self._handle = store.open(path)
         try:
-            self._open()
+            self._content = content_of(self._handle, path, size=self._version.get("size"), batch_rows=batch_rows)
         except BaseException:
-            self._handle.close()
+            self._handle.release()
             raise
-
-    def _open(self) -> None:
-        start = self._handle.read(len(_IPC_FILE))
-        self._handle.seek(0)
-        if start.startswith(_PARQUET):
-            self.format = "parquet"
-            # Read in pieces: otherwise whole column chunks stay in memory, ahead of their rows and after them.
-            self._parquet = pq.ParquetFile(self._handle, pre_buffer=False, buffer_size=_READ_BYTES)
-            self.names = self._parquet.schema_arrow.names
-        elif start.startswith(_IPC_FILE):
-            self.format = "arrow file"
-            self._ipc_file = pa.ipc.open_file(self._handle)
-            self.names = self._ipc_file.schema.names
-        elif start.startswith(_IPC_STREAM):
-            self.format = "arrow stream"
-            self._ipc_stream = pa.ipc.open_stream(self._handle)
-            self.names = self._ipc_stream.schema.names
-        else:
-            raise SourceError(
-                f"File {self.path} is neither Parquet nor Arrow IPC.",
-                remedy="Write the users as Parquet or Arrow IPC, and keep other files out of the folder.",
-                permanent=True,
-            )
+        self.format, self.names = self._content.format, self._content.names
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Give the rows of the file as they come."""
-        if self.format == "parquet":
-            yield from self._parquet.iter_batches(batch_size=self._batch_rows)
-        elif self.format == "arrow file":
-            for index in range(self._ipc_file.num_record_batches):
-                yield self._ipc_file.get_batch(index)
-        else:
-            yield from self._ipc_stream
+        """Give the rows of the file as they come.
+
+        :raises SourceError: it was written anew meanwhile, so that the rows may be some of each.
+        """
+        yield from self._content.batches()
+        if self._store.version_of(self.path) != self._version:
+            raise SourceError(
+                f"File {self.path} was changed while it was read.",
+                remedy="Let the task run after the one that writes it.",
+            )
 
     def close(self) -> None:
         """Close the file."""
-        self._handle.close()
+        self._handle.release()
 
 
-def _shown(uri: str) -> str:
+def shown_uri(uri: str) -> str:
     """Give a URI as messages may show it: without what stands before an ``@`` or after a ``?``, where secrets hide."""
     parts = urlsplit(uri)
     if not parts.scheme:

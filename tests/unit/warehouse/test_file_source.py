@@ -117,14 +117,6 @@ def test_a_place_without_files_is_named(tmp_path, place):
     assert not caught.value.permanent
 
 
-def test_a_file_of_another_format_is_named_and_not_quoted(tmp_path, holds_no):
-    (tmp_path / "users.csv").write_text("email\nzoe.secret@example.com\n")
-    with pytest.raises(SourceError, match=r"users\.csv is neither Parquet nor Arrow") as caught:
-        open_uri(str(tmp_path / "users.csv"))
-    assert caught.value.permanent
-    holds_no(caught.value, "zoe.secret")
-
-
 def test_a_damaged_file_is_told_without_its_words(tmp_path, holds_no):
     write_parquet(tmp_path / "users.parquet")
     whole = (tmp_path / "users.parquet").read_bytes()
