@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from airflow_provider_fbca.warehouse.errors import told
 from airflow_provider_fbca.warehouse.formats import content_of
 from airflow_provider_fbca.warehouse.pump import PumpedSource
 from airflow_provider_fbca.warehouse.source import BATCH_ROWS, checked_batch_rows, checked_names
-from airflow_provider_fbca.warehouse.stores import Store
+from airflow_provider_fbca.warehouse.stores import Store, fixed_part, is_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_provider_fbca.warehouse.source import UserSource
+
+_HIDDEN = re.compile(r"/[_.]")
 
 _STORE_REMEDY = (
     "Install the Airflow provider that brings this file system (for s3, apache-airflow-providers-amazon[s3fs]), and "
@@ -36,8 +39,9 @@ def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
     Parquet and Arrow IPC are told by how a file begins, CSV by its name: ``.csv`` or ``.tsv``, also with ``.gz`` or
     ``.zst``.
 
-    A folder is read with its subfolders, save names that begin with ``_`` or ``.``, as Spark and Hive mean them. All
-    files have the same columns; values that stand only in the names of folders are no columns.
+    A folder is read with its subfolders, save names that begin with ``_`` or ``.``, as Spark and Hive mean them, and a
+    glob passes over these too where it does not spell them. All files have the same columns; values that stand only in
+    the names of folders are no columns.
 
     :param uri: a path, or ``scheme://[airflow connection@]bucket/path``; ``*``, ``?``, ``[]``, ``**`` make a glob.
     :param batch_rows: most rows of a batch.
@@ -138,24 +142,28 @@ class FileReader:
         self._store.forget()
         kind = self._store.kind_of(self._path)
         if kind == "directory":
-            return self._of_folder(self._path)
+            return self._below(self._path.rstrip("/"), self._store.files_below(self._path))
         if kind is not None:
             return [self._path]
-        return sorted(self._store.files_like(self._path)) if any(sign in self._path for sign in "*?[") else []
+        if is_pattern(self._path):
+            return self._below(fixed_part(self._path), self._store.files_like(self._path))
+        return []
 
-    def _of_folder(self, folder: str) -> list[str]:
-        root = folder.rstrip("/")
-        found = {path: path.removeprefix(root).strip("/").split("/") for path in self._store.files_below(folder)}
-        if any("_delta_log" in parts for parts in found.values()):
+    def _below(self, root: str, found: list[str]) -> list[str]:
+        """Leave out what is no users, and sort the rest."""
+        parts = {path: path.removeprefix(root).strip("/").split("/") for path in found}
+        if any("_delta_log" in each for each in parts.values()):
             raise SourceError(
                 f"{self.origin} is a Delta Lake table, whose files also hold rows that were deleted from it.",
                 remedy="Read it by SQL, or write its rows to plain Parquet first.",
                 permanent=True,
             )
+        # A glob may ask for them by name.
+        hidden = () if _HIDDEN.search(self._path, len(root)) else ("_", ".")
         return sorted(
             path
-            for path, parts in found.items()
-            if not path.endswith("/") and not any(part.startswith(("_", ".")) for part in parts)
+            for path, each in parts.items()
+            if not path.endswith("/") and not any(part.startswith(hidden) for part in each)
         )
 
     def _read_all(self) -> Iterator[pa.RecordBatch]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextvars
+import math
+import re
 import threading
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fsspec import AbstractFileSystem
+from fsspec.utils import glob_translate
 
 from airflow_provider_fbca.exceptions import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+_WILDCARD = re.compile(r"[*?\[]")
 
 # Each call of a file's reader may be followed by one this much further on. The stores' own default, up to 50 MiB, would
 # be fetched again with each piece of each column of a Parquet file.
@@ -89,12 +93,16 @@ class Store:
 
     def files_below(self, folder: str) -> list[str]:
         """Return the paths of all files of a folder and its subfolders."""
-        return list(self.wait_for(self._files.find, folder, **self._strictly))
+        if self._searches_loosely:
+            return list(self._walk(folder, math.inf))
+        return list(self.wait_for(self._files.find, folder))
 
     def files_like(self, pattern: str) -> list[str]:
         """Return the paths of all files that a pattern meets, none where its folder is not there."""
         try:
-            found = self.wait_for(self._files.glob, pattern, detail=True, **self._strictly)
+            if self._searches_loosely:
+                return self._matched(pattern)
+            found = self.wait_for(self._files.glob, pattern, detail=True)
         except FileNotFoundError:
             return []
         return [path for path, info in found.items() if info["type"] != "directory"]
@@ -113,9 +121,22 @@ class Store:
         return StoreFile(self, self.wait_for(self._files.open, path, "rb", block_size=_BYTES_AHEAD))
 
     @property
-    def _strictly(self) -> dict[str, str]:
-        # Left to itself, fsspec's own search passes over folders that it cannot list: fewer people, and no error.
-        return {"on_error": "raise"} if type(self._files).find is AbstractFileSystem.find else {}
+    def _searches_loosely(self) -> bool:
+        """Whether the file system's own search passes over folders that it cannot list: fewer people, and no error."""
+        return self._files.find.__module__ in {"fsspec.spec", "fsspec.asyn"}
+
+    def _matched(self, pattern: str) -> list[str]:
+        root = fixed_part(pattern)
+        depth = math.inf if "**" in pattern else pattern.removeprefix(root).strip("/").count("/") + 1
+        matches = re.compile(glob_translate(pattern)).match
+        return [path for path in self._walk(root, depth) if matches(path)]
+
+    def _walk(self, folder: str, depth: float) -> Iterator[str]:
+        for info in self.wait_for(self._files.ls, folder, detail=True):
+            if info["type"] != "directory":
+                yield info["name"]
+            elif depth > 1 and info["name"].rstrip("/") != folder:
+                yield from self._walk(info["name"].rstrip("/"), depth - 1)
 
 
 class StoreFile:
@@ -154,6 +175,16 @@ class StoreFile:
         """Close it; where a read was left behind, it is closed when that is over and nobody holds it any more."""
         if not self._store.is_abandoned:
             self._handle.close()
+
+
+def is_pattern(path: str) -> bool:
+    """Tell whether a path has wildcards."""
+    return _WILDCARD.search(path) is not None
+
+
+def fixed_part(pattern: str) -> str:
+    """Give the folder that all files of a pattern are in."""
+    return _WILDCARD.split(pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def _answer(answer: Future[Any], call: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:

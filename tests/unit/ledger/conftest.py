@@ -6,7 +6,6 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import servers
 from ledger_rows import AUDIENCE, batch_of, marker_of
 from object_stores import file_system, root_at
 
@@ -56,18 +55,6 @@ def remote_root(request: pytest.FixtureRequest) -> Any:
 def any_root(request: pytest.FixtureRequest) -> Any:
     """A root in each kind of store, empty at first."""
     return _root_in(request.param, request)
-
-
-@pytest.fixture(scope="session")
-def s3_options() -> Iterator[dict[str, Any]]:
-    with servers.s3() as options:
-        yield options
-
-
-@pytest.fixture(scope="session")
-def gs_options() -> Iterator[dict[str, Any]]:
-    with servers.gcs() as options:
-        yield options
 
 
 def _root_in(kind: str, request: pytest.FixtureRequest) -> Any:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import secrets
-import threading
 import traceback
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ledger_rows import AUDIENCE, marker_of
-from object_stores import file_system, root_at
+from object_stores import endpoint, files_at, root_at
+from wire import forward_to, wire
 
 from airflow_provider_fbca.exceptions import LedgerPlaceError, LedgerTakenError
 from airflow_provider_fbca.ledger import AudienceLedger, LeaseTerms
@@ -25,94 +20,8 @@ SECRET = "s3cr3t"
 BLOB = {"ETag": '"0x1"', "Last-Modified": "Mon, 04 May 2026 00:00:00 GMT", "x-ms-version": "2021-12-02"}
 
 
-@contextmanager
-def wire(answer):
-    """Serve HTTP with a function of the request, which returns status, headers and body, or None to break off."""
-    seen = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # so that it asks those to go on who wait for that (Expect: 100-continue)
-
-        def handle_any(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            parts = urlsplit(self.path)
-            request = SimpleNamespace(
-                method=self.command,
-                target=self.path,
-                path=parts.path,
-                query=parse_qs(parts.query),
-                headers={name.lower(): value for name, value in self.headers.items()},
-                body=body,
-            )
-            seen.append(request)
-            answered = answer(request)
-            if answered is None:
-                self.close_connection = True
-                return
-            status, headers, content = answered
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), "Connection": "close", **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - names of the base class
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def forward_to(url, change=lambda request: None):
-    """Answer with what a real server says; ``change`` may alter the request before."""
-
-    def forward(request):
-        change(request)
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-        hop = {"host", "connection", "expect"}
-        headers = {name: value for name, value in request.headers.items() if name not in hop}
-        connection.request(request.method, request.target, request.body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        skip = {"content-length", "transfer-encoding", "connection", "date", "server"}
-        headers = {name: value for name, value in answer.getheaders() if name.lower() not in skip}
-        if request.method == "HEAD":
-            headers["Content-Length"] = answer.getheader("Content-Length", "0")
-        connection.close()
-        return answer.status, headers, content
-
-    return forward
-
-
-def files_at(kind, url, **more):
-    """The file system of a store, as its client would be set up for Airflow, but on our server."""
-    if kind == "s3":
-        pytest.importorskip("s3fs")
-        client = {"endpoint_url": url, "region_name": "eu-central-1"}
-        return file_system("s3", {"key": "id", "secret": SECRET, "client_kwargs": client}, skip_instance_cache=True)
-    if kind == "gs":
-        pytest.importorskip("gcsfs")
-        options = {"project": "project", "token": "anon", "endpoint_url": url}
-        return file_system("gs", options, skip_instance_cache=True)
-    adlfs = pytest.importorskip("adlfs")
-    account = f"AccountName=account;AccountKey=czNjcjN0;BlobEndpoint={url}/account"
-    return adlfs.AzureBlobFileSystem(
-        connection_string=f"DefaultEndpointsProtocol=http;{account}", skip_instance_cache=True
-    )
-
-
 def store_at(kind, url):
-    return Store(root_at(kind, files_at(kind, url)).joinpath(AUDIENCE))
+    return Store(root_at(kind, files_at(kind, url, secret=SECRET)).joinpath(AUDIENCE))
 
 
 def created(request):
@@ -184,10 +93,6 @@ def test_a_refused_creation_is_an_error_where_nothing_is_there(kind):
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def endpoint(kind, options):
-    return options["client_kwargs"]["endpoint_url"] if kind == "s3" else options["endpoint_url"]
-
-
 @pytest.mark.parametrize("kind", ["s3", "gs"])
 def test_a_creation_whose_answer_was_lost_is_known_for_our_own(kind, request):
     forward = forward_to(endpoint(kind, request.getfixturevalue(f"{kind}_options")))
@@ -219,7 +124,7 @@ def test_l8_a_server_that_ignores_the_condition_is_refused_and_the_way_out_is_na
         request.headers.pop("if-none-match", None)
 
     with wire(forward_to(endpoint("s3", s3_options), ignore)) as (url, _):
-        ledger = AudienceLedger(root_at("s3", files_at("s3", url)), AUDIENCE)
+        ledger = AudienceLedger(root_at("s3", files_at("s3", url, secret=SECRET)), AUDIENCE)
         for _ in range(2):
             with (
                 pytest.raises(LedgerPlaceError, match=r"does not refuse to create.*\[fbca\] single_writer") as caught,

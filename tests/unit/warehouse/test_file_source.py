@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import types
 
@@ -207,3 +208,65 @@ def test_closing_early_and_cancelling(tmp_path):
         source.cancel()
         with pytest.raises(SourceError, match="cancelled"):
             next(batches)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_fewer_people(tmp_path):
+    write_parquet(tmp_path / "out" / "1.parquet")
+    write_parquet(tmp_path / "out" / "closed" / "2.parquet")
+
+    class Store(fsspec.get_filesystem_class("file")):
+        def ls(self, path, detail=False, **kwargs):
+            if str(path).endswith("closed"):
+                raise PermissionError(path)
+            return super().ls(path, detail, **kwargs)
+
+    for place in ("out", "out/**/*.parquet"):
+        reader = FileReader(Store(skip_instance_cache=True), str(tmp_path / place), 1000, "the folder")
+        with pytest.raises(SourceError, match="Reaching the folder failed with PermissionError"):
+            PumpedSource(reader, remedy="")
+
+
+def test_links_to_files_are_read(tmp_path):
+    write_parquet(tmp_path / "elsewhere" / "users")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "1").symlink_to(tmp_path / "elsewhere" / "users")
+    for place in ("out", "out/1", "out/*"):
+        with open_uri(str(tmp_path / place)) as source:
+            assert len(rows_of(source)) == 4
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_local_file_that_changes_while_it_is_read_is_an_error(tmp_path, change):
+    pq.write_table(pa.table({"i": range(100_000)}), tmp_path / "users", row_group_size=1000)
+    with open_uri(str(tmp_path / "users"), batch_rows=1000) as source:
+        batches = source.batches()
+        next(batches)
+        if change == "size":
+            with (tmp_path / "users").open("ab") as file:
+                file.write(b"more")
+        else:
+            os.utime(tmp_path / "users", (0, 0))
+        with pytest.raises(SourceError, match="was changed while it was read") as caught:
+            list(batches)
+    assert not caught.value.permanent
+
+
+def test_record_batches_too_large_for_comfort_are_told_before_they_are_read(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("airflow_provider_fbca.warehouse.formats._LARGE_BATCH_BYTES", 1 << 20)
+    write_ipc(tmp_path / "small", pa.table({"i": pa.chunked_array([range(100_000)] * 4)}))
+    write_ipc(tmp_path / "large", pa.table({"i": range(400_000)}))
+    for name in ("small", "large"):
+        with open_uri(str(tmp_path / name)) as source:
+            assert len(rows_of(source)) == 400_000
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{tmp_path}/large has record batches of 3 MiB" in warning
+
+
+def test_a_large_record_batch_is_in_memory_once(tmp_path):
+    write_ipc(tmp_path / "users", pa.table({"i": range(5_000_000)}))
+    before, most = pa.total_allocated_bytes(), 0
+    with open_uri(str(tmp_path / "users")) as source:
+        for batch in source.batches():
+            assert batch.num_rows <= 10_000
+            most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 1.2 * (tmp_path / "users").stat().st_size
