@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_fbca.exceptions import MappingError, OptionsError, ReportError, UsersError
 from airflow_provider_fbca.identity import REJECTS_SCHEMA, find_column
+from airflow_provider_fbca.operators.rejects_file import RejectsFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ class RejectsReport:
                     f"`rejects_columns` names {name!r}, which is also a column of the report itself.",
                     remedy="Give it another name in the query.",
                 )
-        self._file: pq.ParquetWriter | None = None
+        self._file = RejectsFile(spill)
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         #: Lines so far.
@@ -105,8 +105,7 @@ class RejectsReport:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def write(self, rejects: pa.RecordBatch, batch: pa.RecordBatch, *, first_row: int) -> None:
         """Add what was rejected of one batch.
@@ -114,7 +113,7 @@ class RejectsReport:
         :param rejects: row, key and reason, as a preparer tells them.
         :param batch: the batch as it came.
         :param first_row: rows that came before it.
-        :raises UsersError: a column to copy has a type that Parquet has no form for, or changes its type.
+        :raises UsersError: a column to copy has a type that Parquet has no form for, or changes it and has no text.
         """
         rows = pa.array(rejects.column("row").to_numpy() - (first_row + 1), pa.int64())
         copied = [batch.column(name).take(rows) for name in self._columns]
@@ -122,7 +121,7 @@ class RejectsReport:
         self._waiting.append(pa.RecordBatch.from_arrays([*rejects.columns, *copied], names=names))
         self._waiting_rows += rejects.num_rows
         self.lines += rejects.num_rows
-        if self._waiting_rows >= _GROUP_ROWS or self._file is None:
+        if self._waiting_rows >= _GROUP_ROWS or not self._file.is_begun:
             self._flush()
 
     def finish(self) -> None:
@@ -130,12 +129,11 @@ class RejectsReport:
 
         :raises ReportError: the place cannot be written.
         """
-        if self._file is None:
+        if not self._file.is_begun and not self._waiting:
             fields = [*REJECTS_SCHEMA, *(pa.field(name, pa.string()) for name in self._columns)]
             self._waiting = [pa.RecordBatch.from_pylist([], schema=pa.schema(fields))]
         self._flush()
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
         failure = ""
         try:
             _put(self._spill, self._place.path)
@@ -151,25 +149,15 @@ class RejectsReport:
         waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
         failure = ""
         try:
-            for batch in waiting:
-                if self._file is None:
-                    self._file = self._opened(batch.schema)
-            if waiting and self._file is not None:
-                rows = pa.concat_tables([pa.Table.from_batches([batch]).cast(self._file.schema) for batch in waiting])
-                self._file.write_table(rows, row_group_size=_GROUP_ROWS)
-        except pa.ArrowException as error:
+            if waiting:
+                self._file.write(waiting)
+        except (pa.ArrowException, UsersError) as error:
             failure = type(error).__name__
         if failure:
             raise UsersError(
                 f"The columns {', '.join(self._columns)} cannot be copied into the report of rejects ({failure}).",
                 remedy="Cast them to text in the query, or leave them out of rejects_columns.",
             )
-
-    def _opened(self, schema: pa.Schema) -> pq.ParquetWriter:
-        # A column without any value yet may turn out to be one of text.
-        fields = [pa.field(each.name, pa.string()) if pa.types.is_null(each.type) else each for each in schema]
-        self._spill.touch(mode=0o600, exist_ok=False)
-        return pq.ParquetWriter(self._spill, pa.schema(fields), compression="zstd")
 
 
 def _put(source: Path, target: ObjectStoragePath) -> None:
