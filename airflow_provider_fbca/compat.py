@@ -30,6 +30,7 @@ __all__ = [
     "AirflowNotFoundException",
     "conf",
     "connection_widgets",
+    "hook_lineage_collector",
 ]
 
 
@@ -56,3 +57,16 @@ def connection_widgets() -> dict[str, Any]:
         return StringField(widget=BS3TextFieldWidget(), **options)
 
     return {name: field(**described) for name, described in conn_fields().items()}
+
+
+def hook_lineage_collector() -> Any | None:
+    """Return what collects the lineage of hooks, None where nobody has asked Airflow for it.
+
+    Airflow 3.1 has it in its core.
+    """
+    if TYPE_CHECKING or AIRFLOW_V_3_2_PLUS:
+        from airflow.sdk.lineage import NoOpCollector, get_hook_lineage_collector  # noqa: PLC0415 - few tasks need it
+    else:
+        from airflow.lineage.hook import NoOpCollector, get_hook_lineage_collector  # noqa: PLC0415 - as above
+    collector = get_hook_lineage_collector()
+    return None if isinstance(collector, NoOpCollector) else collector

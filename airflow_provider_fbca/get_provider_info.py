@@ -50,6 +50,14 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "connection-types": [_connection_type()],
+        # A handler has to be named, if only as none, for OpenLineage to hear of these assets.
+        "asset-uris": [
+            {
+                "schemes": ["fbca"],
+                "handler": None,
+                "to_openlineage_converter": "airflow_provider_fbca.operators.lineage.openlineage_dataset",
+            }
+        ],
         "extra-links": ["airflow_provider_fbca.links.ads_manager.AudienceLink"],
         "cli": ["airflow_provider_fbca.cli.airflow_command.get_commands"],
         "config": {"fbca": _config_section()},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.base import AudienceOperator, UsersOperator
+from airflow_provider_fbca.operators.lineage import report_lineage
 from airflow_provider_fbca.operators.rim import fails_fast
 from airflow_provider_fbca.sync import STRATEGIES, Guards, plan_removal, plan_upload
 
@@ -275,4 +276,6 @@ class FacebookRefreshAudienceOperator(UsersOperator):
         from airflow_provider_fbca.triggers.custom_audience import refuse_failure  # noqa: PLC0415 - heavy
 
         refuse_failure(event)
+        # What the process before this one reported is gone with it.
+        report_lineage(self, audience_id=manifest["audience_id"], account_id=manifest["ad_account_id"])
         return manifest

@@ -20,6 +20,7 @@ from airflow_provider_fbca.ledger import AudienceLedger, RowSets, WorkDir, doubt
 from airflow_provider_fbca.links.ads_manager import LINK_KEY, audience_url
 from airflow_provider_fbca.operators.deferral import SKEW_SECONDS, longest_wait, wait_of
 from airflow_provider_fbca.operators.dispatch import Dispatch
+from airflow_provider_fbca.operators.lineage import report_lineage
 from airflow_provider_fbca.operators.manifest import (
     manifest_key,
     manifests_in,
@@ -385,6 +386,7 @@ class AudienceRun:
         self._ti.xcom_push(manifest_key(self.audience.id), manifest)
         long = {"schema", "keys", "digest", "outstanding"}
         self._log.info("Manifest: %s", {name: told for name, told in manifest.items() if name not in long})
+        report_lineage(self._operator, audience_id=self.audience.id, account_id=self.audience.account_id)
         return manifest
 
 
