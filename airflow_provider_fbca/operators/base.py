@@ -77,7 +77,8 @@ class UsersOperator(AudienceOperator):
     :param sql_route: how the rows are read (see ``docs/warehouses.md``); by default the best way for the hook.
     :param statement_timeout: longest time from the query's start to its last row, in seconds or as a ``timedelta``; by
         default as long as it takes. Engines that can are told, and the query is cancelled in any case.
-    :param users_uri: an object-storage URI of Parquet or Arrow IPC: a file, a folder or a glob.
+    :param users_uri: an object-storage URI of Parquet, Arrow IPC or CSV (``.csv`` or ``.tsv``, also with ``.gz`` or
+        ``.zst``): a file, a folder or a glob.
     :param users_callable: a function called in ``execute`` with the context keys that its signature names, which
         returns anything with ``__arrow_c_stream__`` (a table, a reader, a data frame). Never a template field.
     :param columns: column -> key, or keys, of Meta's; by default the columns' names decide (see ``docs/columns.md``).

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import OptionsError
@@ -13,9 +13,12 @@ from airflow_provider_fbca.ledger import SnapshotWriter
 from airflow_provider_fbca.operators.rejects import RejectsReport
 from airflow_provider_fbca.operators.rim import without_values
 from airflow_provider_fbca.warehouse import call_with_context, open_arrow, open_sql, open_uri
+from airflow_provider_fbca.warehouse.registry import AUTO, check_route_name
+from airflow_provider_fbca.warehouse.source import checked_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from datetime import timedelta
 
     import pyarrow as pa
     from airflow.sdk import Context
@@ -34,7 +37,7 @@ class Source:
     """Where an operator's users come from: exactly one of three.
 
     :param sql: one query, with ``sql_conn_id`` and, optionally, what else :func:`open_sql` takes.
-    :param users_uri: an object-storage URI of Parquet or Arrow IPC.
+    :param users_uri: an object-storage URI of Parquet, Arrow IPC or CSV.
     :param users_callable: returns an Arrow object; called in ``execute`` with the context keys that it names.
     """
 
@@ -61,6 +64,26 @@ class Source:
             raise OptionsError("sql is given without sql_conn_id.", remedy="Name the connection that runs the query.")
         if self.users_callable is not None and not callable(self.users_callable):
             raise OptionsError("users_callable cannot be called.", remedy="Give the function itself, not its result.")
+        self._check_sql_options()
+
+    def _check_sql_options(self) -> None:
+        given = {
+            "parameters": self.parameters,
+            "session_sql": self.session_sql,
+            "statement_timeout": self.statement_timeout is not None,
+            "sql_route": self.sql_route != AUTO,
+        }
+        useless = [name for name, value in given.items() if value]
+        if useless and self.sql is None:
+            raise OptionsError(
+                f"The task has {' and '.join(useless)}, but no sql.",
+                remedy="Give sql with sql_conn_id, or leave them out.",
+            )
+        checked_timeout(self.statement_timeout)
+        check_route_name(self.sql_route)
+        statements = [self.session_sql] if isinstance(self.session_sql, str) else self.session_sql
+        if not isinstance(statements, Sequence) or not all(isinstance(each, str) for each in statements):
+            raise OptionsError("session_sql is no statement.", remedy="Give a text, or a list of them, one each.")
 
     def open(self, context: Context) -> UserSource:
         """Open the source; the query starts here.
@@ -76,7 +99,7 @@ class Source:
                 session_sql=self.session_sql,
                 sql_hook_params=self.sql_hook_params,
                 sql_route=self.sql_route,
-                statement_timeout=self._timeout_seconds,
+                statement_timeout=self.statement_timeout,
             )
         if self.users_uri is not None:
             return open_uri(self.users_uri)
@@ -85,11 +108,6 @@ class Source:
         with without_values("users_callable"):
             users = call_with_context(self.users_callable, context)
         return open_arrow(users)
-
-    @property
-    def _timeout_seconds(self) -> float | None:
-        timeout = self.statement_timeout
-        return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
 
 @dataclass(frozen=True)

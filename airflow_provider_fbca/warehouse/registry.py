@@ -103,6 +103,16 @@ def route_for(hook: Any, query: Query, name: str = AUTO) -> Route:
     return DBAPI
 
 
+def check_route_name(name: str) -> None:
+    """Check a name of a route, before there is a hook that it might read.
+
+    :raises OptionsError: no route has it.
+    """
+    names = dict.fromkeys([AUTO, *(route.name for route in ROUTES)])
+    if name not in names:
+        raise OptionsError(f"sql_route is {name!r}, and there is none.", remedy=f"Give one of: {', '.join(names)}.")
+
+
 def install_command(extra: str) -> str:
     """Give the command that installs what an extra of this package names."""
     return f"pip install 'airflow-provider-fbca[{extra}]'"

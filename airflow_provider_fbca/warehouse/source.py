@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_fbca.exceptions import OptionsError, SourceError
@@ -150,3 +152,18 @@ def checked_batch_rows(batch_rows: int) -> int:
     if batch_rows < 1:
         raise OptionsError(f"batch_rows is {batch_rows}, but a batch needs at least 1 row.")
     return batch_rows
+
+
+def checked_timeout(timeout: float | timedelta | None) -> float | None:
+    """Give the ``statement_timeout`` of a query in seconds, None for as long as it takes.
+
+    :raises OptionsError: it is no time, or one that is over before the query begins.
+    """
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise OptionsError(
+            f"statement_timeout is {timeout!r}.", remedy="Give a number of seconds above 0, or a timedelta."
+        )
+    return float(seconds)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.warehouse.connections import hook_of
 from airflow_provider_fbca.warehouse.pump import PumpedSource
 from airflow_provider_fbca.warehouse.registry import AUTO, route_for
-from airflow_provider_fbca.warehouse.source import Query, checked_batch_rows
+from airflow_provider_fbca.warehouse.source import Query, checked_batch_rows, checked_timeout
 from airflow_provider_fbca.warehouse.statement import single_statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
     from airflow_provider_fbca.warehouse.source import UserSource
 
@@ -28,7 +28,7 @@ def open_sql(
     session_sql: str | Sequence[str] = (),
     sql_hook_params: dict[str, Any] | None = None,
     sql_route: str = AUTO,
-    statement_timeout: float | None = None,
+    statement_timeout: float | timedelta | None = None,
     batch_rows: int | None = None,
 ) -> UserSource:
     """Run one query and stream its rows. Nothing is ever committed.
@@ -41,27 +41,27 @@ def open_sql(
     :param session_sql: statements to run before it in the same session, a time zone or a role, each one statement.
     :param sql_hook_params: arguments for the hook, as the operators of common-sql take them.
     :param sql_route: name of the route to take; ``auto`` for the best one.
-    :param statement_timeout: most seconds from the query's start to its last row; None for as long as it takes.
+    :param statement_timeout: most time, in seconds, from the query's start to its last row; None for as long as it
+        takes.
     :param batch_rows: most rows of a batch; None for what suits the route.
     :return: the source; close it, or use it in a ``with`` block.
     :raises OptionsError: the hook does not take ``sql_hook_params``, ``batch_rows`` is below 1, ``statement_timeout``
-        is not above 0, or the route does not exist or cannot read this query.
+        is no time above 0, or the route does not exist or cannot read this query.
     :raises SourceError: there is no such connection, its hook is of no database, it cannot be reached, or ``sql`` or an
         item of ``session_sql`` is not one statement.
     """
     origin = f"connection {sql_conn_id!r}"
-    if statement_timeout is not None and statement_timeout <= 0:
-        raise OptionsError(f"statement_timeout is {statement_timeout}.", remedy="Give a number of seconds above 0.")
+    timeout = checked_timeout(statement_timeout)
     before = [session_sql] if isinstance(session_sql, str) else session_sql
     query = Query(
         sql=single_statement(sql, origin=origin),
         parameters=parameters,
         conn_id=sql_conn_id,
         session_sql=tuple(single_statement(each, origin=f"{origin} (session_sql)") for each in before),
-        timeout=statement_timeout,
+        timeout=timeout,
     )
     hook = hook_of(sql_conn_id, sql_hook_params)
     route = route_for(hook, query, sql_route)
     rows = route.batch_rows if batch_rows is None else checked_batch_rows(batch_rows)
     reader = route.reader(hook, replace(query, batch_rows=rows))
-    return PumpedSource(reader, remedy=_REMEDY, timeout=statement_timeout)
+    return PumpedSource(reader, remedy=_REMEDY, timeout=timeout)

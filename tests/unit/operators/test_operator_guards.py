@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 
@@ -120,6 +121,43 @@ def test_an_impossible_option_of_a_refresh_is_told_too(run, refused, option, val
 )
 def test_a_task_needs_one_whole_source(run, refused, options, told):
     refused(lambda: run("upload", **options), told)
+
+
+SQL = {"sql": "SELECT 1", "sql_conn_id": "x"}
+
+
+@pytest.mark.parametrize("source", [{"users_uri": "file:///x"}, {"users_callable": list}])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("parameters", [1]), ("session_sql", "SET x"), ("statement_timeout", 60), ("sql_route", "dbapi")],
+)
+def test_options_of_a_query_need_a_query(run, refused, sandbox, source, option, value):
+    refused(lambda: run("upload", **source, **{option: value}), f"The task has {option}, but no sql.")
+    assert sandbox.requests("read_audience") == []
+
+
+def test_options_of_a_query_that_say_nothing_need_none(run):
+    run("upload", emails("a"), parameters={}, session_sql=[], statement_timeout=None, sql_route="auto")
+
+
+@pytest.mark.parametrize("kind", ["upload", "remove", "refresh"])
+@pytest.mark.parametrize(
+    "timeout", [0, -1, -0.5, float("nan"), float("inf"), True, "60", dt.timedelta(0), dt.timedelta(seconds=-1)]
+)
+def test_an_impossible_time_limit_is_told_before_anything_is_looked_at(run, refused, sandbox, kind, timeout):
+    refused(lambda: run(kind, **SQL, statement_timeout=timeout), f"statement_timeout is {timeout!r}.")
+    assert sandbox.requests("read_audience") == []
+
+
+def test_a_route_that_does_not_exist_is_told_with_those_that_do(run, refused, sandbox):
+    refused(lambda: run("upload", **SQL, sql_route="pigeon"), "sql_route is 'pigeon'", "auto, ", "dbapi")
+    assert sandbox.requests("read_audience") == []
+
+
+@pytest.mark.parametrize("statements", [7, {"SET x": 1}, [7], ["SET x", None]])
+def test_session_sql_is_text(run, refused, sandbox, statements):
+    refused(lambda: run("upload", **SQL, session_sql=statements), "session_sql is no statement.")
+    assert sandbox.requests("read_audience") == []
 
 
 # -- the manifest ----------------------------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ def test_record_batches_too_large_for_comfort_are_told_before_they_are_read(tmp_
 def test_a_large_record_batch_is_in_memory_once(tmp_path):
     write_ipc(tmp_path / "users", pa.table({"i": range(5_000_000)}))
     before, most = pa.total_allocated_bytes(), 0
-    with open_uri(str(tmp_path / "users")) as source:
+    with open_uri(str(tmp_path / "users"), batch_rows=10_000) as source:
         for batch in source.batches():
             assert batch.num_rows <= 10_000
             most = max(most, pa.total_allocated_bytes() - before)
