@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.timeout(240)
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 DAG_IDS = {
+    "any_warehouse": "fbca_any_warehouse",
     "create_upload_refresh": "fbca_create_upload_refresh",
     "daily_refresh": "fbca_daily_refresh",
     "many_audiences": "fbca_many_audiences",
@@ -116,6 +118,28 @@ def test_daily_refresh_makes_the_audience_equal_to_the_query(sandbox: Sandbox, f
         people = fill("active_customers", *map(person, numbers))
         run("daily_refresh")
         assert held_rows(sandbox.members(audience_id)) == hashed_rows(people)
+
+
+@pytest.mark.usefixtures("metadata")
+def test_any_warehouse_takes_customers_from_sql_and_opt_outs_from_files(
+    sandbox: Sandbox, fill: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports = tmp_path / "opt-outs"
+    exports.mkdir()
+    monkeypatch.setenv("AIRFLOW_VAR_FBCA_OPT_OUTS_URI", f"file://{exports}/*.csv")
+    for customers, opted_out in ((range(6), (20, 21)), (range(3, 9), (21, 22, 23))):
+        people = fill("people", *map(person, customers))
+        fill("old", *map(person, (30, 31)))
+        dated = ("SELECT *, DATE '2026-01-01' AS last_order FROM people", "SELECT *, DATE '2025-12-31' FROM old")
+        with closing(duckdb.connect(str(tmp_path / "warehouse.duckdb"))) as warehouse:
+            warehouse.execute(f"CREATE OR REPLACE TABLE customers AS {' UNION ALL '.join(dated)}")
+        for place, number in enumerate(opted_out):
+            with (exports / f"{place}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([KEYS, person(number).values()])
+        run("any_warehouse")
+        audiences = {each["name"]: sandbox.members(each["id"]) for each in sandbox.audiences()}
+        assert held_rows(audiences["Customers"]) == hashed_rows(people)
+        assert held_rows(audiences["Opted out"]) == hashed_rows(map(person, opted_out))
 
 
 @pytest.mark.usefixtures("metadata")
