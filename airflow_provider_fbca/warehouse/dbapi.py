@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import SourceError
+from airflow_provider_fbca.warehouse.collector import rarely_collecting
 from airflow_provider_fbca.warehouse.cursors import cancel_query, driver_of, roll_back, set_arraysize
 from airflow_provider_fbca.warehouse.source import Query, checked_names
 from airflow_provider_fbca.warehouse.text import text_batch
@@ -88,15 +89,16 @@ class DbApiReader:
 
         :raises UsersError: a cell has a type that has no one text.
         """
-        rows, self._rows_ahead = self._rows_ahead, None
-        if rows is None:
-            rows = self._cursor.fetchmany(self._query.batch_rows)
-        if not rows:
-            self._exhausted = True
-            return None
-        if isinstance(rows[0], Mapping):
-            rows = [tuple(row.values()) for row in rows]
-        return text_batch(self._names, rows)
+        with rarely_collecting():
+            rows, self._rows_ahead = self._rows_ahead, None
+            if rows is None:
+                rows = self._cursor.fetchmany(self._query.batch_rows)
+            if not rows:
+                self._exhausted = True
+                return None
+            if isinstance(rows[0], Mapping):
+                rows = [tuple(row.values()) for row in rows]
+            return text_batch(self._names, rows)
 
     def cancel(self) -> None:
         """End a call that blocks on another thread."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from airflow_provider_fbca.exceptions import UsersError
 
@@ -59,8 +60,9 @@ def text_column(name: str, values: Sequence[object]) -> pa.Array:
             remedy="Leave the column out of the query, or cast it to text there.",
         )
     try:
-        texts = _texts(values, cast("dict[type, Converter]", converters)) if converters else values
-        return pa.array(texts, type=pa.string())
+        if len(kinds) == 1 and (texts := _written_by_arrow(*kinds, values)) is not None:
+            return texts
+        return pa.array(_texts(values, cast("dict[type, Converter]", converters)), type=pa.string())
     except UnicodeError:
         # Raised below instead of here: this error holds the value, and must not be its context.
         pass
@@ -68,6 +70,22 @@ def text_column(name: str, values: Sequence[object]) -> pa.Array:
         f"Column {name!r} holds bytes or text that is not UTF-8.",
         remedy="Decode it in the query, or leave the column out.",
     )
+
+
+def _written_by_arrow(kind: type, values: Sequence[Any]) -> pa.Array | None:
+    """Write a column of one type at once, several times as fast as value by value; None where Arrow cannot."""
+    if kind not in _WRITTEN_BY_ARROW:
+        return None
+    if kind is dt.datetime and any(value is not None and value.tzinfo is not None for value in values):
+        # Arrow would turn them into UTC, which may be another day.
+        return None
+    try:
+        column = pa.array(values, type=_WRITTEN_BY_ARROW[kind])
+    except (OverflowError, pa.ArrowException):
+        # An integer of more than 64 bits.
+        return None
+    texts = column.cast(pa.string())
+    return pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".") if kind is dt.datetime else texts
 
 
 def _texts(values: Sequence[object], converters: dict[type, Converter]) -> list[str | None]:
@@ -121,7 +139,7 @@ def _date(value: dt.date) -> str:
 
 
 def _timestamp(value: dt.datetime) -> str:
-    text = value.replace(tzinfo=None).isoformat(sep=" ")
+    text = (value.replace(tzinfo=None) if value.tzinfo else value).isoformat(sep=" ")
     return text.rstrip("0") if "." in text else text
 
 
@@ -141,6 +159,15 @@ _CONVERTERS: dict[type, Converter] = {
     bytes: _bytes,
     bytearray: _bytes,
     memoryview: _bytes,
+}
+
+#: What Arrow writes as the converters do: the type to read the values as.
+_WRITTEN_BY_ARROW: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    bool: pa.bool_(),
+    dt.date: pa.date32(),
+    dt.datetime: pa.timestamp("us"),
 }
 
 #: Columns whose values are of these types alone are left as they are.
