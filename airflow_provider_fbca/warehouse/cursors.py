@@ -6,13 +6,21 @@ import contextlib
 import importlib
 import logging
 import math
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_fbca.warehouse.mysql import (
+    mysql_connector_cursor,
+    mysqlclient_cursor,
+    pymysql_cursor,
+    session_of,
+)
+from airflow_provider_fbca.warehouse.session import run, run_session_sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_fbca.warehouse.mysql import Session
     from airflow_provider_fbca.warehouse.source import Query
 
 log = logging.getLogger(__name__)
@@ -41,8 +49,8 @@ class Driver:
     :param open_cursor: makes a cursor that reads as it goes, once what the query's session needs was set: its own
         ``session_sql``, a timeout, and read-only mode.
     :param rolls_back: whether to roll back before closing. MySQL's drivers would first read the rest of the result.
-    :param thread_id: gives the id to kill a query by, where the driver itself cannot cancel one.
-    :param drains: True where closing the connection first reads the rest of the result.
+    :param session_of: tells the session to kill a query by, where the driver itself cannot cancel one.
+    :param outlives_connection: True where closing the connection leaves its query running, or first reads the rest.
     :param names_late: True where a cursor knows its columns only once rows were fetched.
     :param is_bounded: False where the driver reads the whole result whatever one does.
     """
@@ -51,10 +59,10 @@ class Driver:
     packages: tuple[str, ...]
     open_cursor: Callable[[Any, Query], Any]
     rolls_back: bool = True
-    thread_id: Callable[[Any], int] | None = None
+    session_of: Callable[[Any], Session] | None = None
     is_bounded: bool = True
     names_late: bool = False
-    drains: bool = False
+    outlives_connection: bool = False
 
 
 def driver_of(connection: object) -> Driver:
@@ -86,14 +94,8 @@ def cancel_query(connection: Any, cursor: Any) -> None:
 
 
 def _plain_cursor(connection: Any, query: Query) -> Any:
-    _run_session_sql(connection, query)
+    run_session_sql(connection, query)
     return connection.cursor()
-
-
-def _run_session_sql(connection: Any, query: Query) -> None:
-    for statement in query.session_sql:
-        with closing(connection.cursor()) as cursor:
-            cursor.execute(statement)
 
 
 def _psycopg2_cursor(connection: Any, query: Query) -> Any:
@@ -128,42 +130,35 @@ def _set_up_postgres(connection: Any, setup: Any, query: Query) -> None:
         setup.execute("SET TRANSACTION READ ONLY")
 
 
-def _mysqlclient_cursor(connection: Any, query: Query) -> Any:
-    _run_session_sql(connection, query)
-    return connection.cursor(importlib.import_module("MySQLdb.cursors").SSCursor)
+def _sqlite_cursor(connection: Any, query: Query) -> Any:
+    run_session_sql(connection, query)
+    run(connection, "PRAGMA query_only = ON")
+    return connection.cursor()
 
 
-def _pymysql_cursor(connection: Any, query: Query) -> Any:
-    _run_session_sql(connection, query)
-    return connection.cursor(importlib.import_module("pymysql.cursors").SSCursor)
-
-
-def _mysql_connector_cursor(connection: Any, query: Query) -> Any:
-    _run_session_sql(connection, query)
-    return connection.cursor(buffered=False)
-
-
-def _mysql_thread_id(connection: Any) -> int:
-    return int(connection.thread_id())
-
-
-def _mysql_connector_id(connection: Any) -> int:
-    return int(connection.connection_id)
+def _trino_cursor(connection: Any, query: Query) -> Any:
+    run_session_sql(connection, query)
+    if query.timeout is not None:
+        run(connection, f"SET SESSION query_max_run_time = '{math.ceil(query.timeout * 1000)}ms'")
+    return connection.cursor()
 
 
 _DRIVERS = (
     Driver("psycopg2 named cursor", ("psycopg2",), _psycopg2_cursor, names_late=True),
     Driver("psycopg named cursor", ("psycopg",), _psycopg_cursor),
-    Driver("mysqlclient SSCursor", ("MySQLdb",), _mysqlclient_cursor, rolls_back=False, thread_id=_mysql_thread_id),
-    Driver("pymysql SSCursor", ("pymysql",), _pymysql_cursor, rolls_back=False, thread_id=_mysql_thread_id),
+    Driver("mysqlclient SSCursor", ("MySQLdb",), mysqlclient_cursor, rolls_back=False, session_of=session_of),
+    Driver("pymysql SSCursor", ("pymysql",), pymysql_cursor, rolls_back=False, session_of=session_of),
     Driver(
         "mysql-connector unbuffered cursor",
         ("mysql.connector",),
-        _mysql_connector_cursor,
+        mysql_connector_cursor,
         rolls_back=False,
-        thread_id=_mysql_connector_id,
-        drains=True,
+        session_of=session_of,
+        outlives_connection=True,
     ),
+    Driver("sqlite3 cursor", ("sqlite3",), _sqlite_cursor),
+    Driver("trino cursor", ("trino",), _trino_cursor, names_late=True, outlives_connection=True),
+    Driver("prestodb cursor", ("prestodb",), _trino_cursor, names_late=True, outlives_connection=True),
     Driver("pymssql cursor", ("pymssql",), _plain_cursor, is_bounded=False),
     Driver("redshift_connector cursor", ("redshift_connector",), _plain_cursor, is_bounded=False),
     Driver("BigQuery cursor", ("google.cloud.bigquery",), _plain_cursor),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import SourceError
 from airflow_provider_fbca.warehouse.collector import rarely_collecting
 from airflow_provider_fbca.warehouse.cursors import cancel_query, driver_of, roll_back, set_arraysize
+from airflow_provider_fbca.warehouse.mysql import kill_query
 from airflow_provider_fbca.warehouse.source import Query, checked_names
 from airflow_provider_fbca.warehouse.text import text_batch
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
+
+    from airflow_provider_fbca.warehouse.mysql import Session
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class DbApiReader:
         self._query = query
         self._connection: Any = None
         self._cursor: Any = None
+        self._session: Session | None = None
         self._names: tuple[str, ...] = ()
         self._rows_ahead: Sequence[Any] | None = None
         self._exhausted = False
@@ -66,6 +69,8 @@ class DbApiReader:
         :return: its columns.
         :raises SourceError: it gives no rows, or its columns cannot be told apart.
         """
+        if self._driver.session_of is not None:
+            self._session = self._driver.session_of(self._connection)
         self._cursor = self._driver.open_cursor(self._connection, self._query)
         set_arraysize(self._cursor, self._query.batch_rows)
         if self._query.parameters:
@@ -104,19 +109,17 @@ class DbApiReader:
         """End a call that blocks on another thread."""
         if self._connection is None:
             return
-        if self._driver.thread_id is None:
+        if self._driver.session_of is None:
             cancel_query(self._connection, self._cursor)
-            return
-        # MySQL's protocol has no cancel: a second connection has to kill the query of the first.
-        with closing(self._hook.get_conn()) as killer:
-            killer.cursor().execute(f"KILL QUERY {self._driver.thread_id(self._connection)}")
+        elif self._session is not None:
+            kill_query(self._hook, self._session, self.origin)
 
     def close(self) -> None:
         """Roll back and close the connection; the cursor goes with it, since closing some reads all the rest."""
         if self._connection is None:
             return
         try:
-            if self._driver.drains and self._cursor is not None and not self._exhausted:
+            if self._driver.outlives_connection and self._cursor is not None and not self._exhausted:
                 self.cancel()
         finally:
             connection, self._connection = self._connection, None

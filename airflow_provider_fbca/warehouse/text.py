@@ -60,7 +60,7 @@ def text_column(name: str, values: Sequence[object]) -> pa.Array:
             remedy="Leave the column out of the query, or cast it to text there.",
         )
     try:
-        if len(kinds) == 1 and (texts := _written_by_arrow(*kinds, values)) is not None:
+        if len(kinds) == 1 and (texts := _written_by_arrow(next(iter(kinds)), values)) is not None:
             return texts
         return pa.array(_texts(values, cast("dict[type, Converter]", converters)), type=pa.string())
     except UnicodeError:

@@ -14,6 +14,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="fbca-airflow-"))
 
 import pyarrow as pa
 import pytest
+from servers import free_port, mariadb
 from servers import postgres as postgres_server_of_its_own
 
 from airflow_provider_fbca.identity.cells import read_cells
@@ -78,6 +79,27 @@ def postgres(request, postgres_server, connection, monkeypatch):
         schema="postgres",
         extra={"application_name": "fbca-test"},
     )
+
+
+@pytest.fixture(scope="session")
+def mariadb_port():
+    """The port of a running MariaDB, stopped and deleted at the end."""
+    port = free_port()
+    with mariadb(port):
+        yield port
+
+
+@pytest.fixture
+def maria_of(mariadb_port, connection):
+    """Defines a MariaDB connection with one of the drivers that the provider's hook can use."""
+    pytest.importorskip("airflow.providers.mysql.hooks.mysql")
+
+    def define(driver: str) -> str:
+        pytest.importorskip({"mysqlclient": "MySQLdb", "mysql-connector-python": "mysql.connector"}[driver])
+        fields = {"host": "127.0.0.1", "port": mariadb_port, "login": "root", "schema": "mysql"}
+        return connection("maria", conn_type="mysql", **fields, extra={"client": driver})
+
+    return define
 
 
 def wait_until(true, seconds: float = 3.0) -> bool:

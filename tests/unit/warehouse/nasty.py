@@ -45,7 +45,7 @@ TABLE = (
     Column("name_nfd", "text", ("Zoe\u0308", "D\u2019Arcy", " Ünal "), ("FN",)),
     Column("spaces", "text", ("  two  ", "\t", "\n")),
     Column("backslashes", "text", ("\\N", "\\.", "\\\\x")),
-    Column("long", "text", (LONG, "short", "")),
+    Column("long_text", "text", (LONG, "short", "")),
     Column("late", "text", (None, None, "at last")),
     Column("never", "text", (None, None, None)),
     Column("zip_text", "text", ("02108", "00501", ""), ("ZIP",)),

@@ -109,6 +109,27 @@ def test_a_value_of_python_and_the_same_of_arrow_read_the_same(value):
     assert read_cells(own, name="a", first_row=0).texts[0].as_py() == of_driver[0].as_py()
 
 
+@given(
+    st.one_of(
+        st.lists(st.none() | values)
+        for values in (
+            st.integers(),
+            st.booleans(),
+            st.dates(),
+            st.datetimes(),
+            st.datetimes(timezones=st.just(TOKYO)),
+            st.datetimes() | st.datetimes(timezones=st.just(TOKYO)),
+            st.decimals(allow_nan=False, allow_infinity=False, places=3),
+            st.text(),
+        )
+    )
+)
+def test_a_column_reads_as_its_values_do_one_by_one(values):
+    one_by_one = [text_column("a", [value, "x"])[0].as_py() for value in values]
+    assert text_column("a", values).to_pylist() == one_by_one
+    assert text_column("a", values).type == pa.string()
+
+
 def test_types_may_mix_and_batches_keep_one_schema():
     first = text_batch(("a", "b"), [(1, None), ("x", None)])
     second = text_batch(("a", "b"), [(None, Decimal("2.50"))])
@@ -187,6 +208,10 @@ def driver_error(module: str, name: str, *args: object, base: type = Exception, 
         (driver_error("sqlite3", "OperationalError", "zoe", sqlite_errorname="SQLITE_ERROR"), "SQLITE_ERROR", True),
         (driver_error("MySQLdb", "ProgrammingError", 1146, "zoe"), "1146", True),
         (driver_error("MySQLdb", "OperationalError", 2013, "zoe"), "2013", False),
+        (driver_error("pymysql.err", "OperationalError", 1054, "zoe"), "1054", True),
+        (driver_error("mysql.connector.errors", "IntegrityError", "zoe", errno=1052, sqlstate="23000"), "23000", True),
+        (driver_error("mysql.connector.errors", "DatabaseError", "zoe", errno=1317, sqlstate="70100"), "70100", False),
+        (driver_error("sqlite3", "OperationalError", "Could not decode to UTF-8 column 'zoe'"), "not-UTF-8", True),
         (driver_error("mysql.connector.errors", "DataError", "zoe", errno=1264, sqlstate="22003"), "22003", True),
         (driver_error("pyodbc", "ProgrammingError", "42S02", "zoe"), "42S02", True),
         (

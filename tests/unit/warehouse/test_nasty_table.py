@@ -54,6 +54,26 @@ SQLITE = {
     "bytes": "{b}",
     "digest": "{b}",
 }
+MARIADB = {
+    "text": "CAST({q} AS CHAR)",
+    "backslash": "\\\\",
+    "int": "CAST({v} AS SIGNED)",
+    "bigint": "CAST({v} AS SIGNED)",
+    "decimal": "CAST({v} AS DECIMAL(20,0))",
+    "scaled": "CAST({v} AS DECIMAL(38,9))",
+    "huge": "CAST({v} AS DECIMAL(38,0))",
+    "money": "CAST({v} AS DECIMAL(18,4))",
+    "float": "CAST({v} AS DOUBLE)",
+    "nan": "CAST(NULL AS DOUBLE)",
+    "date": "CAST({q} AS DATE)",
+    "timestamp": "CAST({q} AS DATETIME(6))",
+    "zoned": "FROM_UNIXTIME(UNIX_TIMESTAMP({q}))",
+    "json": "JSON_QUERY({q}, '$')",
+    "inet": "CAST({q} AS INET4)",
+    "bytes": "{b}",
+    "digest": "{b}",
+    "char": "CAST({q} AS CHAR(8))",
+}
 TOKYO = "SET TIME ZONE 'Asia/Tokyo'"
 
 
@@ -103,4 +123,12 @@ def test_postgres(postgres, admin, route, rows):
     admin("DO $$ BEGIN CREATE TYPE color AS ENUM ('red', 'blue'); EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     sql = nasty.query(POSTGRES)
     with open_sql(sql, sql_conn_id=postgres, session_sql=TOKYO, sql_route=route, batch_rows=rows) as source:
+        nasty.check(source.batches())
+
+
+@pytest.mark.parametrize("rows", [1, 10_000])
+@pytest.mark.parametrize("driver", ["mysqlclient", "mysql-connector-python"])
+def test_mariadb(maria_of, driver, rows):
+    tokyo = "SET time_zone = '+09:00'"
+    with open_sql(nasty.query(MARIADB), sql_conn_id=maria_of(driver), session_sql=tokyo, batch_rows=rows) as source:
         nasty.check(source.batches())

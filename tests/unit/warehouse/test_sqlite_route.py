@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 import threading
 import time
 import types
@@ -85,11 +84,41 @@ def test_malformed_sql_is_permanent_and_told_for_names_and_batches_alike(sqlite,
             assert caught.value.permanent
 
 
-def test_a_statement_that_changes_rows_gives_none_and_is_rolled_back(users, tmp_path):
-    with open_sql("DELETE FROM users", sql_conn_id=users) as source, pytest.raises(SourceError, match="gives no rows"):
-        source.names  # noqa: B018
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM users", "DELETE FROM users RETURNING id", "DROP TABLE users", "CREATE TABLE more (id)"]
+)
+def test_nothing_can_be_written(users, tmp_path, sql):
+    with open_sql(sql, sql_conn_id=users) as source, pytest.raises(SourceError, match="SQLITE_READONLY") as caught:
+        rows_of(source)
+    assert caught.value.permanent
     with closing(sqlite3.connect(tmp_path / "users.db")) as session:
         assert session.execute("SELECT count(*) FROM users").fetchone() == (4,)
+
+
+def test_a_statement_that_gives_no_rows_is_named(users):
+    with (
+        open_sql("BEGIN", sql_conn_id=users) as source,
+        pytest.raises(SourceError, match="gives no rows") as caught,
+    ):
+        source.names  # noqa: B018
+    assert caught.value.permanent
+
+
+def test_what_session_statements_write_is_never_committed(users, tmp_path):
+    with open_sql("SELECT count(*) AS n FROM users", sql_conn_id=users, session_sql="DELETE FROM users") as source:
+        assert rows_of(source) == [{"n": "0"}]
+    with closing(sqlite3.connect(tmp_path / "users.db")) as session:
+        assert session.execute("SELECT count(*) FROM users").fetchone() == (4,)
+
+
+def test_text_that_is_no_utf8_is_not_quoted(users, tmp_path, holds_no):
+    with closing(sqlite3.connect(tmp_path / "users.db")) as session, session:
+        session.execute("UPDATE users SET email = CAST(x'ff7a6f652e736563726574' AS TEXT) WHERE id = 3")
+    with open_sql("SELECT email FROM users", sql_conn_id=users) as source, pytest.raises(SourceError) as caught:
+        rows_of(source)
+    assert "sqlite3.OperationalError (not-UTF-8)" in str(caught.value)
+    assert caught.value.permanent
+    holds_no(caught.value, "zoe.secret")
 
 
 def test_cancel_interrupts_a_running_query(sqlite):
@@ -195,96 +224,6 @@ def test_never_more_than_a_few_batches_are_fetched_ahead(eventually):
             time.sleep(0.05)
             assert CountingCursor.fetched == 100 * (taken + 3)
         batches.close()
-
-
-@pytest.fixture
-def mysql(monkeypatch):
-    """Stands in for mysqlclient: the calls that its documentation promises, on top of SQLite."""
-    calls: list[str] = []
-    package = types.ModuleType("MySQLdb")
-    cursors = types.ModuleType("MySQLdb.cursors")
-
-    class SSCursor(sqlite3.Cursor):
-        def close(self):
-            calls.append("cursor.close")
-
-    class Connection(sqlite3.Connection):
-        def cursor(self, cursorclass=None):
-            calls.append(cursorclass.__name__ if cursorclass else "cursor")
-            return KillCursor() if cursorclass is None else super().cursor(cursorclass)
-
-        def thread_id(self):
-            return 42
-
-        def rollback(self):
-            calls.append("rollback")
-
-        def close(self):
-            calls.append("close")
-            super().close()
-
-    class KillCursor:
-        def execute(self, sql):
-            calls.append(sql)
-            opened[0].interrupt()
-
-    SSCursor.__module__ = "MySQLdb.cursors"
-    Connection.__module__ = "MySQLdb.connections"
-    cursors.SSCursor = SSCursor
-    package.cursors = cursors
-    monkeypatch.setitem(sys.modules, "MySQLdb", package)
-    monkeypatch.setitem(sys.modules, "MySQLdb.cursors", cursors)
-    opened: list[Connection] = []
-
-    class Hook:
-        def get_conn(self):
-            opened.append(sqlite3.connect(":memory:", factory=Connection))
-            return opened[-1]
-
-    return Hook(), calls
-
-
-def test_mysql_gets_its_server_side_cursor_which_is_never_drained(mysql):
-    hook, calls = mysql
-    with PumpedSource(DbApiReader(hook, Query(counting(10_000), None, "x", 10)), remedy="") as source:
-        assert source.route == "dbapi (mysqlclient SSCursor)"
-        next(source.batches())
-    assert calls == ["SSCursor", "close"]
-
-
-def test_mysql_is_cancelled_by_killing_its_query(mysql):
-    hook, calls = mysql
-    with PumpedSource(DbApiReader(hook, Query(ENDLESS, None, "x")), remedy="") as source:
-        threading.Timer(0.2, source.cancel).start()
-        with pytest.raises(SourceError, match="cancelled"):
-            list(source.batches())
-    assert "KILL QUERY 42" in calls
-    assert "rollback" not in calls
-
-
-def test_mysql_connector_kills_what_closing_would_read_to_the_end():
-    calls = []
-
-    class Connection(sqlite3.Connection):
-        connection_id = 7
-
-        def cursor(self, buffered=None):
-            calls.append(f"buffered={buffered}")
-            return super().cursor() if buffered is False else types.SimpleNamespace(execute=calls.append)
-
-        def close(self):
-            calls.append("close")
-            super().close()
-
-    Connection.__module__ = "mysql.connector.connection_cext"
-    hook = types.SimpleNamespace(get_conn=lambda: sqlite3.connect(":memory:", factory=Connection))
-    with PumpedSource(DbApiReader(hook, Query(counting(10_000), None, "x", 10)), remedy="") as source:
-        next(source.batches())
-    assert calls == ["buffered=False", "buffered=None", "KILL QUERY 7", "close", "close"]
-    calls.clear()
-    with PumpedSource(DbApiReader(hook, Query(counting(10), None, "x", 10)), remedy="") as source:
-        assert len(rows_of(source)) == 10
-    assert calls == ["buffered=False", "close"]
 
 
 class StuckConnection:
