@@ -20,6 +20,7 @@ _PERMANENT_TYPES = (
     NotImplementedError,
     ImportError,
     PermissionError,
+    AssertionError,
 )
 
 
