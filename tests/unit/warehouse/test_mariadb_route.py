@@ -30,7 +30,7 @@ PROCESSES = (
     "SELECT id FROM information_schema.processlist WHERE (info LIKE '%seq_1_to_%' OR info LIKE '%SLEEP(60)%') "
     "AND info NOT LIKE '%processlist%'"
 )
-DRIVERS = ["mysqlclient", "mysql-connector-python"]
+DRIVERS = [pytest.param(name, marks=pytest.mark.clients) for name in ("mysqlclient", "mysql-connector-python")]
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -134,6 +134,16 @@ def test_the_session_is_that_of_session_sql_and_speaks_utf8_all_the_same(maria):
     query = "SELECT id, FROM_UNIXTIME(687193200) AS born, '🚀' AS name FROM picked"
     with open_sql(query, sql_conn_id=maria, session_sql=before) as source:
         assert rows_of(source) == [{"id": "8", "born": "1991-10-12 00:00:00", "name": "🚀"}]
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("cursor", ["dictcursor", "ssdictcursor"])
+def test_a_connection_whose_cursors_give_mappings_gives_the_same(maria_of, connection, mariadb_port, cursor):
+    maria_of("mysqlclient")
+    connection("maria", conn_type="mysql", host="127.0.0.1", port=mariadb_port, login="root", extra={"cursor": cursor})
+    query = "SELECT 1 AS a, 'x' AS b"
+    with open_sql(query, sql_conn_id="maria", session_sql="SELECT 1", statement_timeout=60) as source:
+        assert rows_of(source) == [{"a": "1", "b": "x"}]
 
 
 def test_every_row_comes_once_and_in_order(maria):

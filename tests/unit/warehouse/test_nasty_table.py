@@ -126,6 +126,7 @@ def test_postgres(postgres, admin, route, rows):
         nasty.check(source.batches())
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize("rows", [1, 10_000])
 @pytest.mark.parametrize("driver", ["mysqlclient", "mysql-connector-python"])
 def test_mariadb(maria_of, driver, rows):
