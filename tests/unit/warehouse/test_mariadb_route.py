@@ -162,11 +162,12 @@ def test_parameters_are_bound_by_the_driver(maria, parameters):
 
 
 @pytest.mark.parametrize("before", ["SET autocommit = 1", "START TRANSACTION", "SET autocommit = 0"])
-@pytest.mark.parametrize("query", ["DELETE FROM kept.rows", "SELECT kept.wipe() AS a"])
+@pytest.mark.parametrize("query", ["DELETE FROM kept.rows", "SELECT kept.wipe() AS a", "CALL kept.commit_and_wipe()"])
 def test_nothing_can_be_written(maria, admin, query, before):
     admin("CREATE DATABASE IF NOT EXISTS kept")
     admin("CREATE OR REPLACE TABLE kept.rows AS SELECT 1 AS a")
     admin("CREATE OR REPLACE FUNCTION kept.wipe() RETURNS INT BEGIN DELETE FROM kept.rows; RETURN 1; END")
+    admin("CREATE OR REPLACE PROCEDURE kept.commit_and_wipe() BEGIN COMMIT; DELETE FROM kept.rows; SELECT 1 AS a; END")
     with (
         open_sql(query, sql_conn_id=maria, session_sql=before) as source,
         pytest.raises(SourceError, match=r"1792|25006") as caught,
@@ -180,11 +181,10 @@ def test_the_server_ends_a_query_at_its_timeout(maria, monkeypatch):
     # Without the one of ours, which ends it at the same time.
     monkeypatch.setattr(sql, "PumpedSource", lambda reader, *, remedy, timeout: PumpedSource(reader, remedy=remedy))
     with (
-        open_sql(ENDLESS, sql_conn_id=maria, statement_timeout=0.3) as source,
+        open_sql("SELECT SLEEP(5) AS email", sql_conn_id=maria, statement_timeout=0.3) as source,
         pytest.raises(SourceError, match=r"1969|70100") as caught,
     ):
-        for _ in source.batches():
-            pass
+        rows_of(source)
     assert not caught.value.permanent
 
 
