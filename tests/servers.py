@@ -128,7 +128,7 @@ def gcs() -> Iterator[dict[str, Any]]:
 def clickhouse() -> Iterator[int]:
     """Run ClickHouse's HTTP interface over the engine of a wheel and give its port; see ``clickhouse_http``."""
     pytest.importorskip("chdb")
-    port = _free_port()
+    port = free_port()
     with _http_server([sys.executable, str(Path(__file__).with_name("clickhouse_http.py")), str(port)], port):
         yield port
 

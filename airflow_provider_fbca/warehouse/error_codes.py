@@ -143,7 +143,8 @@ def _first_argument(error: BaseException) -> object:
     return getattr(first, "full_code", None)
 
 
-def _duckdb_kind(error: BaseException) -> str | None:
+def duckdb_kind(error: BaseException) -> str | None:
+    """Give how DuckDB calls an error, such as ``Binder Error``, None for one that is not DuckDB's."""
     is_duckdb = any(kind.__module__.partition(".")[0] in {"duckdb", "_duckdb"} for kind in type(error).__mro__)
     if not is_duckdb and not isinstance(error, OSError):
         return None
@@ -162,7 +163,6 @@ CODES: tuple[Callable[[BaseException], object], ...] = (
     _google_reason,
     _databricks_condition,
     _first_argument,
-    _duckdb_kind,
 )
 
 
@@ -219,7 +219,7 @@ def _by_clickhouse_number(error: BaseException) -> bool | None:
 
 
 def _by_duckdb_kind(error: BaseException) -> bool | None:
-    kind = _duckdb_kind(error)
+    kind = duckdb_kind(error)
     return None if kind is None else _DUCKDB_KINDS[kind]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from airflow_provider_fbca.exceptions import FbcaError, SourceError
-from airflow_provider_fbca.warehouse.error_codes import CODES, VERDICTS
+from airflow_provider_fbca.warehouse.error_codes import CODES, VERDICTS, duckdb_kind
 
 # An error code is short and plain; anything else might be a value.
-_CODE = re.compile(r"[A-Za-z0-9_-]{1,40}|[A-Za-z ]{1,32} Error")
+_CODE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 _PERMANENT_DBAPI = {"ProgrammingError", "DataError", "NotSupportedError"}
 # Errors of Python and Arrow that speak of the query, its parameters or the data, never of the way to them.
@@ -52,7 +52,7 @@ def code_of(error: BaseException) -> str | None:
         code = find(error)
         if code is not None and _CODE.fullmatch(str(code)):
             return str(code)
-    return None
+    return duckdb_kind(error)
 
 
 def is_permanent(error: BaseException) -> bool:
