@@ -75,7 +75,8 @@ _DUCKDB_KINDS = {
     "Out of Range Error": True,
     "Parser Error": True,
     "Permission Error": True,
-    "TransactionContext Error": False,
+    # The transaction is a reading one: what it refuses is a write.
+    "TransactionContext Error": True,
 }
 
 
