@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_fbca.warehouse import postgres_session
+from airflow_provider_fbca.warehouse.declared import DeclaredCursor
 from airflow_provider_fbca.warehouse.mysql import (
     mysql_connector_cursor,
     mysqlclient_cursor,
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CURSOR_NAME = "fbca_users"
-# Redshift speaks the protocol of Postgres 8.0, which knows no such setting.
-_READ_ONLY_SINCE = 90_000
 
 # What drivers offer to end a call on another thread, best first; the last resort closes the connection.
 _CANCELS = (
@@ -99,35 +99,19 @@ def _plain_cursor(connection: Any, query: Query) -> Any:
 
 
 def _psycopg2_cursor(connection: Any, query: Query) -> Any:
-    plain = importlib.import_module("psycopg2.extensions").cursor
-    # A named cursor lives in a transaction, which is never committed.
-    if connection.autocommit:
-        connection.autocommit = False
-    if connection.encoding != "UTF8":
-        connection.set_client_encoding("UTF8")
-    with connection.cursor(cursor_factory=plain) as setup:
-        _set_up_postgres(connection, setup, query)
-    return connection.cursor(_CURSOR_NAME, cursor_factory=plain)
+    plain = postgres_session.begin(connection, query)
+    if not postgres_session.is_postgres(connection):
+        return DeclaredCursor(plain)
+    postgres_session.keep_texts(connection)
+    return connection.cursor(_CURSOR_NAME, cursor_factory=type(plain))
 
 
 def _psycopg_cursor(connection: Any, query: Query) -> Any:
-    tuples = importlib.import_module("psycopg.rows").tuple_row
-    if connection.autocommit:
-        connection.autocommit = False
-    with connection.cursor() as setup:
-        if connection.info.encoding != "utf-8":
-            setup.execute("SET client_encoding TO 'UTF8'")
-        _set_up_postgres(connection, setup, query)
-    return connection.cursor(_CURSOR_NAME, row_factory=tuples)
-
-
-def _set_up_postgres(connection: Any, setup: Any, query: Query) -> None:
-    for statement in query.session_sql:
-        setup.execute(statement)
-    if query.timeout is not None:
-        setup.execute(f"SET statement_timeout TO {math.ceil(query.timeout * 1000)}")
-    if connection.info.server_version >= _READ_ONLY_SINCE:
-        setup.execute("SET TRANSACTION READ ONLY")
+    plain = postgres_session.begin(connection, query)
+    if not postgres_session.is_postgres(connection):
+        return DeclaredCursor(plain)
+    postgres_session.keep_texts(connection)
+    return connection.cursor(_CURSOR_NAME, row_factory=postgres_session.tuples())
 
 
 def _sqlite_cursor(connection: Any, query: Query) -> Any:

@@ -12,6 +12,7 @@ from airflow_provider_fbca.warehouse.adbc import AdbcReader
 from airflow_provider_fbca.warehouse.clickhouse import ClickHouseReader
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
+from airflow_provider_fbca.warehouse.postgres import CopyReader, can_copy
 from airflow_provider_fbca.warehouse.source import BATCH_ROWS, TUPLE_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ ROUTES: tuple[Route, ...] = (
         ("airflow.providers.duckdb.hooks.duckdb.DuckDBHook", "duckdb_provider.hooks.duckdb_hook.DuckDBHook"),
         DuckReader,
     ),
+    Route("postgres-copy", ("airflow.providers.postgres.hooks.postgres.PostgresHook",), CopyReader, can_copy),
     DBAPI,
 )
 

@@ -55,10 +55,7 @@ def text_column(name: str, values: Sequence[object]) -> pa.Array:
     converters = {kind: _converter_of(kind) for kind in kinds - {str}}
     refused = sorted(kind.__qualname__ for kind, converter in converters.items() if converter is None)
     if refused:
-        raise UsersError(
-            f"Column {name!r} holds values of type {', '.join(refused)}, which no identifier can have.",
-            remedy="Leave the column out of the query, or cast it to text there.",
-        )
+        raise refused_column(name, refused)
     try:
         if len(kinds) == 1 and (texts := _written_by_arrow(next(iter(kinds)), values)) is not None:
             return texts
@@ -69,6 +66,18 @@ def text_column(name: str, values: Sequence[object]) -> pa.Array:
     raise UsersError(
         f"Column {name!r} holds bytes or text that is not UTF-8.",
         remedy="Decode it in the query, or leave the column out.",
+    )
+
+
+def refused_column(name: str, types: Sequence[str]) -> UsersError:
+    """Give the error for a column whose values have no one text, to be raised.
+
+    :param name: the column.
+    :param types: names of the types of its values.
+    """
+    return UsersError(
+        f"Column {name!r} holds values of type {', '.join(types)}, which no identifier can have.",
+        remedy="Leave the column out of the query, or cast it to text there.",
     )
 
 
