@@ -34,7 +34,7 @@ _COLUMNS = "SELECT * FROM ({query}\n) AS fbca_users LIMIT 0"
 _NULL = "\\N"
 _COPY = (
     "COPY (SELECT {cells} FROM ({query}\n) AS fbca_users ({columns})) "
-    f"TO STDOUT (FORMAT csv, ENCODING 'UTF8', FORCE_QUOTE *, NULL '{_NULL}')"
+    "TO STDOUT (FORMAT csv, ENCODING 'UTF8', FORCE_QUOTE *, NULL '\\N')"
 )
 _PARSE = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 

@@ -62,8 +62,8 @@ def forms_of(cursor: Any, description: Sequence[Sequence[Any]]) -> tuple[Form, .
     """
     numbers = [int(column[1]) for column in description]
     cursor.execute(
-        "SELECT oid, typcategory, typtype, format_type(oid, NULL) FROM pg_catalog.pg_type "
-        f"WHERE oid IN ({', '.join(map(str, numbers))})"  # noqa: S608  these are whole numbers
+        "SELECT oid, typcategory, typtype, format_type(oid, NULL) FROM pg_catalog.pg_type "  # noqa: S608  whole numbers
+        f"WHERE oid IN ({', '.join(map(str, numbers))})"
     )
     types = {int(number): (category, kind, name) for number, category, kind, name in cursor.fetchall()}
     for column, number in zip(description, numbers, strict=True):

@@ -72,7 +72,8 @@ class CopyOut:
             else:
                 with self._cursor.copy(self._sql) as rows:
                     for row in rows:
-                        self.write(row)
+                        # Python's collector would look through each of the views that these are.
+                        self.write(bytes(row))
         except BaseException as error:  # noqa: BLE001  whatever it is, the reader raises it
             end = error
         if self._rows and not self._stopped:
