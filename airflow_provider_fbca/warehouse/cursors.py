@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.warehouse import postgres_session
-from airflow_provider_fbca.warehouse.declared import DeclaredCursor
+from airflow_provider_fbca.warehouse.declared import DeclaredCursor, RedshiftCursor
 from airflow_provider_fbca.warehouse.mysql import (
     mysql_connector_cursor,
     mysqlclient_cursor,
@@ -144,7 +144,7 @@ _DRIVERS = (
     Driver("trino cursor", ("trino",), _trino_cursor, names_late=True, outlives_connection=True),
     Driver("prestodb cursor", ("prestodb",), _trino_cursor, names_late=True, outlives_connection=True),
     Driver("pymssql cursor", ("pymssql",), _plain_cursor, is_bounded=False),
-    Driver("redshift_connector cursor", ("redshift_connector",), _plain_cursor, is_bounded=False),
+    Driver("redshift_connector declared cursor", ("redshift_connector",), RedshiftCursor),
     Driver("BigQuery cursor", ("google.cloud.bigquery",), _plain_cursor),
 )
 

@@ -13,6 +13,7 @@ from airflow_provider_fbca.warehouse.clickhouse import ClickHouseReader
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
 from airflow_provider_fbca.warehouse.postgres import CopyReader, can_copy
+from airflow_provider_fbca.warehouse.redshift import RedshiftReader
 from airflow_provider_fbca.warehouse.source import BATCH_ROWS, TUPLE_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ ROUTES: tuple[Route, ...] = (
         DuckReader,
     ),
     Route("postgres-copy", ("airflow.providers.postgres.hooks.postgres.PostgresHook",), CopyReader, can_copy),
+    Route(
+        "redshift",
+        ("airflow.providers.amazon.aws.hooks.redshift_sql.RedshiftSQLHook",),
+        RedshiftReader,
+        batch_rows=TUPLE_BATCH_ROWS,
+    ),
     DBAPI,
 )
 
