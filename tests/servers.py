@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -166,3 +168,48 @@ def _wait_for(socket: Path, server: subprocess.Popen[bytes]) -> None:
         if server.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("MariaDB did not start")
         time.sleep(0.1)
+
+
+@contextmanager
+def redshift(server: Any) -> Iterator[str]:
+    """Give the path of a socket at which that Postgres takes clients of Redshift, whose parameters it does not know."""
+    info = server.get_postmaster_info()
+    with tempfile.TemporaryDirectory(prefix="fbca-rs-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                database = socket.socket(socket.AF_UNIX)
+                database.connect(f"{info.socket_dir}/.s.PGSQL.{info.port or 5432}")
+                database.sendall(_plain_startup(client))
+                for source, target in ((client, database), (database, client)):
+                    threading.Thread(target=_forward, args=(source, target), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"{folder}/s"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def _plain_startup(client: socket.socket) -> bytes:
+    """Read a client's first message and give it as one with no other parameters than Postgres' own."""
+    length, protocol = struct.unpack("!ii", client.recv(8, socket.MSG_WAITALL))
+    words = client.recv(length - 8, socket.MSG_WAITALL).split(b"\0")
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    kept = b"".join(name + b"\0" + given[name] + b"\0" for name in (b"user", b"database")) + b"\0"
+    return struct.pack("!ii", len(kept) + 8, protocol) + kept
+
+
+def _forward(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

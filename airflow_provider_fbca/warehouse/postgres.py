@@ -39,7 +39,7 @@ _COPY = (
 _PARSE = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 
 # A cancel that comes just before the server runs the query is lost on it, so it is repeated.
-_CANCELS = 10
+_CANCELS = 5
 _CANCEL_SECONDS = 0.2
 
 

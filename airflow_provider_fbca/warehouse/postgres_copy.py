@@ -35,6 +35,7 @@ class CopyOut:
         """Give the next rows, None after the last.
 
         :raises Exception: what the driver raised, after the rows that came before that.
+        :raises StoppedError: it was stopped.
         """
         portion = self._portions.get()
         if isinstance(portion, BaseException):
@@ -43,9 +44,13 @@ class CopyOut:
         return portion
 
     def stop(self) -> None:
-        """Want no more rows. The thread ends at its next one; what it waits for at the server has to be cancelled."""
+        """Want no more rows: who waits for some gets an error, and the thread ends at its next one.
+
+        A thread that waits for the server goes on until that is cancelled.
+        """
         self._stopped = True
         self._room.release()
+        self._portions.put(StoppedError())
 
     def is_over(self, seconds: float = 0) -> bool:
         """Tell whether the thread has let go of the connection, or does so within that time."""
@@ -87,4 +92,4 @@ class CopyOut:
 
 
 class StoppedError(Exception):
-    """Ends a driver's copying, from the inside."""
+    """The rows of a COPY are not wanted any more."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from servers import free_port, mariadb
 from servers import postgres as postgres_server_of_its_own
+from servers import redshift as redshift_front_of
 
 from airflow_provider_fbca.identity.cells import read_cells
 
@@ -100,6 +101,16 @@ def maria_of(mariadb_port, connection):
         return connection("maria", conn_type="mysql", **fields, extra={"client": driver})
 
     return define
+
+
+@pytest.fixture
+def redshift(postgres_server, connection):
+    """A Redshift connection, with the driver of its hook, to the Postgres: they speak one protocol."""
+    pytest.importorskip("redshift_connector")
+    pytest.importorskip("airflow.providers.amazon.aws.hooks.redshift_sql")
+    with redshift_front_of(postgres_server) as path:
+        extra = {"unix_sock": path, "ssl": False}
+        yield connection("rs", conn_type="redshift", login="postgres", password="none", schema="postgres", extra=extra)
 
 
 def wait_until(true, seconds: float = 3.0) -> bool:

@@ -113,7 +113,7 @@ def check(batches: Iterable[pa.RecordBatch]) -> None:
         wanted, given = _expected()[column.name], _sent(found, column)
         if given != wanted:
             wrong[column.name] = (given, wanted)
-    assert not wrong
+    assert not wrong, wrong
 
 
 def is_sent(column: Column) -> bool:
