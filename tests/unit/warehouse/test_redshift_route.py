@@ -142,7 +142,7 @@ def test_a_connection_killed_by_the_server_may_be_tried_again(redshift, admin, e
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND query LIKE '%fbca_users%'"
         )
-        with pytest.raises(SourceError, match="'rs'.*InterfaceError") as caught:
+        with pytest.raises(SourceError, match=r"'rs'.*InterfaceError") as caught:
             rows_of(source)
     assert not caught.value.permanent
 
