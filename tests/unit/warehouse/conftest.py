@@ -93,9 +93,9 @@ def mariadb_port():
 @pytest.fixture
 def maria_of(mariadb_port, connection):
     """Defines a MariaDB connection with one of the drivers that the provider's hook can use."""
-    pytest.importorskip("airflow.providers.mysql.hooks.mysql")
 
     def define(driver: str) -> str:
+        pytest.importorskip("airflow.providers.mysql.hooks.mysql")
         pytest.importorskip({"mysqlclient": "MySQLdb", "mysql-connector-python": "mysql.connector"}[driver])
         fields = {"host": "127.0.0.1", "port": mariadb_port, "login": "root", "schema": "mysql"}
         return connection("maria", conn_type="mysql", **fields, extra={"client": driver})
