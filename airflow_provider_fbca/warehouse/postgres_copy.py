@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 # Large enough for Arrow's parser to be fast, small enough for a few to be in memory.
-_PORTION_BYTES = 2 * 1024 * 1024
+_PORTION_BYTES = 8 * 1024 * 1024
 _PORTIONS_AHEAD = 2
 
 

@@ -206,7 +206,7 @@ def driver_error(module: str, name: str, *args: object, base: type = Exception, 
         (driver_error("psycopg2", "OperationalError", "zoe", pgcode=None), None, False),
         (driver_error("redshift_connector.error", "ProgrammingError", {"C": "42P01", "M": "zoe"}), "42P01", True),
         (driver_error("redshift_connector.error", "ProgrammingError", {"C": "57014", "M": "zoe"}), "57014", False),
-        (driver_error("redshift_connector.error", "ProgrammingError", {"M": "zoe"}), None, False),
+        (driver_error("redshift_connector.error", "InterfaceError", {"M": "zoe"}), None, False),
         (driver_error("sqlite3", "OperationalError", "zoe", sqlite_errorname="SQLITE_BUSY"), "SQLITE_BUSY", False),
         (driver_error("sqlite3", "OperationalError", "zoe", sqlite_errorname="SQLITE_ERROR"), "SQLITE_ERROR", True),
         (driver_error("MySQLdb", "ProgrammingError", 1146, "zoe"), "1146", True),
@@ -354,7 +354,7 @@ def test_a_driver_that_reads_whole_results_is_warned_of(caplog):
         def cursor(self):
             return None
 
-    Connection.__module__ = "redshift_connector.core"
+    Connection.__module__ = "pymssql._pymssql"
     hook = type("Hook", (), {"get_conn": lambda self: Connection()})()
     reader = DbApiReader(hook, Query("SELECT 1", None, "red"))
     with caplog.at_level(logging.WARNING):

@@ -138,6 +138,7 @@ def test_mariadb(maria_of, driver, rows):
         nasty.check(source.batches())
 
 
+@pytest.mark.clients
 @pytest.mark.parametrize("rows", [1, 10_000])
 def test_redshift(redshift, rows):
     with open_sql(nasty.query(REDSHIFT), sql_conn_id=redshift, session_sql=TOKYO, batch_rows=rows) as source:

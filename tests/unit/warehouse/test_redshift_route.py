@@ -10,6 +10,8 @@ import pytest
 from airflow_provider_fbca.exceptions import SourceError
 from airflow_provider_fbca.warehouse import open_sql
 
+pytestmark = pytest.mark.clients
+
 # The driver tells the server no name of its own.
 ACTIVITY = "SELECT query FROM pg_stat_activity WHERE application_name = '' AND backend_type = 'client backend'"
 
