@@ -52,17 +52,16 @@ def store(request):
 class Bucket:
     def __init__(self, kind, files):
         self.files, self.kind = files, kind
-        self.root = root_at(kind, files)
-        self.uri = f"{kind}://{self.root.conn_id}@bucket/{self.root.conn_id}"
+        # Airflow's connection and the folder have one name.
+        self.name = root_at(kind, files).name
+        self.uri = f"{kind}://{self.name}@bucket/{self.name}"
 
     def put(self, name: str, content: bytes | str) -> str:
-        self.files.pipe_file(
-            f"bucket/{self.root.conn_id}/{name}", content.encode() if isinstance(content, str) else content
-        )
+        self.files.pipe_file(f"bucket/{self.name}/{name}", content.encode() if isinstance(content, str) else content)
         return f"{self.uri}/{name}"
 
     def delete(self, name: str) -> None:
-        self.files.rm_file(f"bucket/{self.root.conn_id}/{name}")
+        self.files.rm_file(f"bucket/{self.name}/{name}")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_a_place_without_files_is_named(store, place):
 
 @pytest.mark.parametrize("place", ["users.csv", "", "*.csv"])
 def test_a_bucket_that_is_not_there_is_an_error(store, place):
-    uri = f"{store.kind}://{store.root.conn_id}@no-such-bucket/{place}"
+    uri = f"{store.kind}://{store.name}@no-such-bucket/{place}"
     with pytest.raises(SourceError, match="no-such-bucket"):
         open_uri(uri)
 
@@ -254,19 +253,20 @@ def test_closing_early_does_not_wait_for_a_store_that_is_silent(stalling):
     assert time.monotonic() - started < 2.0
 
 
+@pytest.mark.clients
 def test_a_connection_in_airflow_gives_the_store(s3_options, connection):
     pytest.importorskip("airflow.providers.amazon.aws.fs.s3")
     store = Bucket("s3", file_system("s3", s3_options, skip_instance_cache=True))
     store.put("out/1.parquet", parquet())
     store.put("out/2.csv.gz", gzip.compress(CSV.encode()))
     conn_id = connection(
-        f"aws_{store.root.conn_id}",
+        f"aws_{store.name}",
         conn_type="aws",
         login=s3_options["key"],
         password=SECRET,
         extra={"endpoint_url": endpoint("s3", s3_options), "region_name": "eu-central-1"},
     )
-    folder = f"s3://{conn_id}@bucket/{store.root.conn_id}/out"
+    folder = f"s3://{conn_id}@bucket/{store.name}/out"
     assert rows_of(folder) == PEOPLE.to_pylist() * 2
     assert rows_of(f"{folder}/*.parquet") == rows_of(f"{folder}/2.csv.gz") == PEOPLE.to_pylist()
     assert state_of_uri(folder) is not None
