@@ -14,6 +14,7 @@ from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
 from airflow_provider_fbca.warehouse.postgres import CopyReader, can_copy
 from airflow_provider_fbca.warehouse.redshift import RedshiftReader
+from airflow_provider_fbca.warehouse.snowflake import SnowflakeReader, gives_arrow
 from airflow_provider_fbca.warehouse.source import BATCH_ROWS, TUPLE_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ ROUTES: tuple[Route, ...] = (
         RedshiftReader,
         batch_rows=TUPLE_BATCH_ROWS,
     ),
+    Route("snowflake", ("airflow.providers.snowflake.hooks.snowflake.SnowflakeHook",), SnowflakeReader, gives_arrow),
     DBAPI,
 )
 

@@ -6,7 +6,9 @@ the same texts in plain Arrow.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ import pyarrow as pa
 from airflow_provider_fbca.identity import Preparer, resolve_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 LONG = "x" * 100_000
 MARKS = 'say "hi", it\'s 100% \\n, {x} :y ?;\r\nnext\tline'
@@ -120,6 +122,35 @@ def is_sent(column: Column) -> bool:
     """Tell whether any value of a column makes a key, without which nothing would be compared."""
     keys = set().union(*_expected()[column.name]) - ({"EXTERN_ID"} - set(column.keys))
     return any(row[key] is not None for row in _expected()[column.name] for key in keys)
+
+
+def values(column: Column) -> list[object]:
+    """Give the values of a column as Python has them, for engines that are no more than a server of ours."""
+    return [_value(column.kind, text, row) for row, text in enumerate(_texts(column))]
+
+
+def _value(kind: str, text: str | None, row: int) -> object:
+    if text is None:
+        return float("nan") if kind == "nan" and row != 1 else None
+    return _READERS.get(kind, str)(text)
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "int": int,
+    "bigint": int,
+    "decimal": Decimal,
+    "scaled": Decimal,
+    "huge": Decimal,
+    "money": Decimal,
+    "float": float,
+    "nan": float,
+    "bool": lambda text: text == "true",
+    "date": dt.date.fromisoformat,
+    "timestamp": dt.datetime.fromisoformat,
+    "zoned": lambda text: dt.datetime.fromisoformat(f"{text}+09:00"),
+    "bytes": str.encode,
+    "digest": bytes.fromhex,
+}
 
 
 def _texts(column: Column) -> Sequence[str | None]:
