@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.warehouse.adbc import AdbcReader
+from airflow_provider_fbca.warehouse.bigquery import BigQueryReader
 from airflow_provider_fbca.warehouse.clickhouse import ClickHouseReader
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
@@ -69,6 +70,7 @@ DBAPI = Route("dbapi", ("airflow.providers.common.sql.hooks.sql.DbApiHook",), Db
 #: Asked in this order for each class of the hook, from the class itself up to its roots.
 ROUTES: tuple[Route, ...] = (
     Route("adbc", ("airflow.providers.apache.arrow.hooks.adbc.AdbcHook",), AdbcReader),
+    Route("bigquery", ("airflow.providers.google.cloud.hooks.bigquery.BigQueryHook",), BigQueryReader),
     Route("clickhouse", ("airflow.providers.clickhousedb.hooks.clickhouse.ClickHouseHook",), ClickHouseReader),
     Route(
         "duckdb",
