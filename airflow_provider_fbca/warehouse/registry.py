@@ -11,6 +11,7 @@ from airflow_provider_fbca.exceptions import OptionsError
 from airflow_provider_fbca.warehouse.adbc import AdbcReader
 from airflow_provider_fbca.warehouse.bigquery import BigQueryReader
 from airflow_provider_fbca.warehouse.clickhouse import ClickHouseReader
+from airflow_provider_fbca.warehouse.databricks import DatabricksReader
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
 from airflow_provider_fbca.warehouse.postgres import CopyReader, can_copy
@@ -72,6 +73,7 @@ ROUTES: tuple[Route, ...] = (
     Route("adbc", ("airflow.providers.apache.arrow.hooks.adbc.AdbcHook",), AdbcReader),
     Route("bigquery", ("airflow.providers.google.cloud.hooks.bigquery.BigQueryHook",), BigQueryReader),
     Route("clickhouse", ("airflow.providers.clickhousedb.hooks.clickhouse.ClickHouseHook",), ClickHouseReader),
+    Route("databricks", ("airflow.providers.databricks.hooks.databricks_sql.DatabricksSqlHook",), DatabricksReader),
     Route(
         "duckdb",
         ("airflow.providers.duckdb.hooks.duckdb.DuckDBHook", "duckdb_provider.hooks.duckdb_hook.DuckDBHook"),

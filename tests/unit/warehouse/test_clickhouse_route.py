@@ -146,10 +146,9 @@ def test_parameters_are_bound_and_stand_in_no_url(click, server, places, holds_n
         assert b"zoe.secret" not in seen.read()
 
 
-def test_percent_signs_and_a_comment_at_the_end_are_what_they_are(click):
-    sql = "SELECT 'a%sb' AS a, toDate('1991-10-12') AS b WHERE 'ab' LIKE 'a%' -- all"
-    with open_sql(sql, sql_conn_id=click) as source:
-        assert rows_of(source) == [{"a": b"a%sb", "b": b"1991-10-12"}]
+def test_without_parameters_a_percent_sign_is_itself(click):
+    with open_sql("SELECT 'a%sb' AS a WHERE 'ab' LIKE 'a%' -- all", sql_conn_id=click) as source:
+        assert rows_of(source) == [{"a": b"a%sb"}]
 
 
 def test_all_rows_arrive_once_in_batches_of_ours(click):
@@ -182,9 +181,7 @@ def test_an_endless_result_streams_and_ends_at_the_server_when_closed(click, run
             assert next(batches).num_rows > 0
         assert pa.total_allocated_bytes() - before < 50_000_000
         assert running("endless") == 1
-        kept_from_garbage = source._reader._body
     assert eventually(lambda: running("endless") == 0, seconds=2)
-    assert kept_from_garbage.closed
 
 
 def test_cancel_ends_a_query_that_does_not_answer(click, running, eventually):
