@@ -143,7 +143,7 @@ def test_the_state_of_a_folder_changes_with_its_files(store):
     assert len({first, second, state_of_uri(f"{store.uri}/out")}) == 3
 
 
-def test_a_large_row_group_of_many_columns_is_fetched_once(s3_options):
+def test_a_large_row_group_of_many_columns_is_fetched_once_and_in_pieces(s3_options):
     numbers = np.random.default_rng(1)
     table = pa.table({f"c{n}": numbers.integers(0, 2**60, 1_500_000) for n in range(4)})
     content = parquet(table, row_group_size=len(table), use_dictionary=False, compression=None)
@@ -165,6 +165,7 @@ def test_a_large_row_group_of_many_columns_is_fetched_once(s3_options):
                 most = max(most, pa.total_allocated_bytes() - before)
     assert rows == len(table)
     assert sum(fetched) < 1.4 * len(content)
+    assert max(fetched) < 8 << 20
     assert most < len(content) / 2
 
 
