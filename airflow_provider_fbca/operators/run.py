@@ -250,7 +250,7 @@ class AudienceRun:
 
     def _read_users(self) -> tuple[Snapshot, PrepareReport]:
         """Read the source, check what it gave, and return its distinct rows."""
-        self._source = self._operator.source.open(self._context)
+        self._source = self._operator.source.open(self._context, stopped=self._stopped)
         self._go_on()
         everyone, report = read_users(
             self._source,

@@ -17,6 +17,7 @@ from airflow_provider_fbca.warehouse.registry import AUTO, check_route_name
 from airflow_provider_fbca.warehouse.source import checked_timeout
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
     from datetime import timedelta
 
@@ -85,10 +86,11 @@ class Source:
         if not isinstance(statements, Sequence) or not all(isinstance(each, str) for each in statements):
             raise OptionsError("session_sql is no statement.", remedy="Give a text, or a list of them, one each.")
 
-    def open(self, context: Context) -> UserSource:
+    def open(self, context: Context, *, stopped: threading.Event) -> UserSource:
         """Open the source; the query starts here.
 
         :param context: of the task.
+        :param stopped: set where the task is told to stop.
         :raises SourceError: where it cannot be opened.
         """
         if self.sql is not None and self.sql_conn_id:
@@ -100,9 +102,10 @@ class Source:
                 sql_hook_params=self.sql_hook_params,
                 sql_route=self.sql_route,
                 statement_timeout=self.statement_timeout,
+                stopped=stopped,
             )
         if self.users_uri is not None:
-            return open_uri(self.users_uri)
+            return open_uri(self.users_uri, stopped=stopped)
         if self.users_callable is None:
             raise OptionsError("The task has no source of users.", remedy=_ONE_OF)
         with without_values("users_callable"):

@@ -8,7 +8,6 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from airflow_provider_fbca.exceptions import FbcaError, OptionsError, SourceError
-from airflow_provider_fbca.warehouse.registry import install_command
 
 #: Connection types that belong to another hook than the one for SQL: its class, and the argument for the id.
 _SQL_HOOKS = {
@@ -66,7 +65,7 @@ def hook_of(conn_id: str, hook_params: dict[str, Any] | None) -> Any:
             failure = SourceError(
                 f"Connection {conn_id!r} of type {connection.conn_type!r} has no usable hook "
                 f"({type(error).__qualname__}).",
-                remedy=_remedy(connection.conn_type),
+                remedy=_remedy_of(connection.conn_type),
                 permanent=True,
             )
     raise failure
@@ -81,7 +80,15 @@ def _make(connection: Any, conn_id: str, hook_params: dict[str, Any] | None) -> 
     return getattr(import_module(module), name)(**{id_argument: conn_id}, **params)
 
 
-def _remedy(conn_type: str) -> str:
+def what_installs(hook: Any) -> str:
+    """Say what to run where a hook lacks its driver.
+
+    :param hook: as :func:`hook_of` gives it.
+    """
+    return _remedy_of(getattr(hook, "conn_type", ""))
+
+
+def _remedy_of(conn_type: str) -> str:
     if conn_type in _EXTRAS:
-        return f"Run: {install_command(_EXTRAS[conn_type])}"
+        return f"Run: pip install 'airflow-provider-fbca[{_EXTRAS[conn_type]}]'"
     return "Install the Airflow provider of that connection type."

@@ -24,7 +24,7 @@ _PERMANENT_TYPES = (
 )
 
 
-def told(error: BaseException, *, doing: str, remedy: str) -> FbcaError:
+def told(error: BaseException, *, doing: str, remedy: str, install: str = "") -> FbcaError:
     """Turn an exception into one of ours that holds no value, whatever the first one quoted.
 
     An error of ours passes as it is, only freed of its traceback and context: their frames hold rows.
@@ -32,11 +32,17 @@ def told(error: BaseException, *, doing: str, remedy: str) -> FbcaError:
     :param error: what was raised.
     :param doing: what failed, as the start of a sentence: ``Reading users from connection 'pg'``.
     :param remedy: what the reader should do next.
+    :param install: what to do instead where a module could not be imported.
     :return: the error to raise, outside of the ``except`` block of the first one, so that it keeps no context.
     """
     if isinstance(error, FbcaError):
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
+    missing = _missing_module(error)
+    if missing is not None:
+        return SourceError(
+            f"{doing} failed, since {missing} is not installed.", remedy=install or remedy, permanent=True
+        )
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     code = code_of(error)
     shown = f"{kind} ({code})" if code else kind
@@ -64,3 +70,11 @@ def is_permanent(error: BaseException) -> bool:
     if any(kind.__name__ in _PERMANENT_DBAPI for kind in type(error).__mro__):
         return True
     return isinstance(error, _PERMANENT_TYPES)
+
+
+def _missing_module(error: BaseException) -> str | None:
+    """Give the module that could not be imported; some hooks tell it by an error of another class."""
+    for each in (error, error.__context__):
+        if isinstance(each, ModuleNotFoundError) and each.name:
+            return each.name
+    return None

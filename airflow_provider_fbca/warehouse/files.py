@@ -18,6 +18,7 @@ from airflow_provider_fbca.warehouse.source import BATCH_ROWS, checked_batch_row
 from airflow_provider_fbca.warehouse.stores import Store, fixed_part, is_pattern
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
     import pyarrow as pa
@@ -33,7 +34,7 @@ _STORE_REMEDY = (
 _REMEDY = "Look at the path, at the rights of its Airflow connection, and at who writes the files."
 
 
-def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
+def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS, stopped: threading.Event | None = None) -> UserSource:
     """Stream the rows of files in the order of their paths.
 
     Parquet and Arrow IPC are told by how a file begins, CSV by its name: ``.csv`` or ``.tsv``, also with ``.gz`` or
@@ -45,6 +46,7 @@ def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
 
     :param uri: a path, or ``scheme://[airflow connection@]bucket/path``; ``*``, ``?``, ``[]``, ``**`` make a glob.
     :param batch_rows: most rows of a batch.
+    :param stopped: cancels the source once it is set, also while the store is being reached.
     :return: the source; close it, or use it in a ``with`` block.
     :raises OptionsError: ``batch_rows`` is below 1.
     :raises SourceError: nothing is there, or the store cannot be reached.
@@ -58,7 +60,7 @@ def open_uri(uri: str, *, batch_rows: int = BATCH_ROWS) -> UserSource:
     except Exception as error:  # noqa: BLE001  any store's own errors; raised anew below, without their text
         failure: FbcaError = told(error, doing=f"Opening {origin}", remedy=_STORE_REMEDY)
     else:
-        return PumpedSource(FileReader(store, path.path, rows, origin), remedy=_REMEDY)
+        return PumpedSource(FileReader(store, path.path, rows, origin), remedy=_REMEDY, stopped=stopped)
     raise failure
 
 

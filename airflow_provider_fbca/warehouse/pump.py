@@ -29,7 +29,7 @@ _BATCHES_AHEAD = 2
 # A wait is cut into pieces so that a flag set meanwhile is seen, whatever the platform does with signals.
 _WAIT_SECONDS = 0.2
 _CANCEL_SECONDS = 2.0
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 
 
 class _Mark(enum.Enum):
@@ -48,15 +48,27 @@ class PumpedSource:
 
     :param reader: the route's side; owned by this source from now on.
     :param remedy: what the reader of an error message should do next.
+    :param install: what to do instead where the reader lacks a module.
     :param timeout: seconds from the query's start to its last row, after which it is cancelled, whether its engine
         would do so by itself or not; None for as long as it takes.
+    :param stopped: cancels the source once it is set, also before this source is there to be cancelled.
     :raises FbcaError: the reader could not connect.
     """
 
-    def __init__(self, reader: Reader, *, remedy: str, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        remedy: str,
+        install: str = "",
+        timeout: float | None = None,
+        stopped: threading.Event | None = None,
+    ) -> None:
         self._reader = reader
         self._remedy = remedy
+        self._install = install
         self._timeout = timeout
+        self._stop_asked = stopped
         self._deadline = math.inf
         self._rows = 0
         self._names: tuple[str, ...] | None = None
@@ -181,6 +193,8 @@ class PumpedSource:
         return message
 
     def _raise_if_over(self) -> None:
+        if self._stop_asked is not None and self._stop_asked.is_set():
+            self.cancel()
         if self._cancelled:
             raise SourceError(
                 f"Reading users from {self._reader.origin} was cancelled after {self._rows} rows.",
@@ -233,7 +247,7 @@ class PumpedSource:
         except BaseException as error:  # noqa: BLE001  some drivers panic with a BaseException; the consumer gets it
             # Told of where the reader is now: a source of many files has come to another one meanwhile.
             done = doing.format(origin=self._reader.origin, rows=self._rows)
-            self._failure = told(error, doing=done, remedy=self._remedy)
+            self._failure = told(error, doing=done, remedy=self._remedy, install=self._install)
         finally:
             self._close_reader()
             self._outbox.put(_Mark.ENDED)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.exceptions import OptionsError
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_fbca.warehouse.source import Query, Reader
 
-log = logging.getLogger(__name__)
-
 #: The option's value that leaves the choice to the hook and the query.
 AUTO = "auto"
 
@@ -42,8 +38,6 @@ class Route:
     :param hooks: dotted names of the hook classes that it reads; subclasses of them are read too.
     :param reader: makes the reader.
     :param accepts: tells whether it can read this very query; where not, the next route is asked.
-    :param requires: modules that it imports besides the hook's own; where one is missing, the next route is asked.
-    :param extra: of this package, which installs those modules.
     :param batch_rows: most rows of its batches, unless the caller says.
     """
 
@@ -51,19 +45,7 @@ class Route:
     hooks: tuple[str, ...]
     reader: Callable[[Any, Query], Reader]
     accepts: Callable[[Any, Query], bool] = _always
-    requires: tuple[str, ...] = ()
-    extra: str = ""
     batch_rows: int = BATCH_ROWS
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The modules that it requires and that are not installed."""
-        return tuple(module for module in self.requires if not _is_installed(module))
-
-    @property
-    def install_command(self) -> str:
-        """What installs them."""
-        return install_command(self.extra)
 
 
 DBAPI = Route("dbapi", ("airflow.providers.common.sql.hooks.sql.DbApiHook",), DbApiReader, batch_rows=TUPLE_BATCH_ROWS)
@@ -97,24 +79,15 @@ def route_for(hook: Any, query: Query, name: str = AUTO) -> Route:
     :param hook: the hook of the connection.
     :param query: what will be run.
     :param name: of a route, to have that one and no other; ``auto`` for the one nearest to the hook's own class that
-        takes the query and has what it requires. A hook that no route names is tried as a DB-API one, whose reader says
+        takes the query. A hook that no route names is tried as a DB-API one, whose reader says
         so if it is none.
-    :raises OptionsError: there is no route of that name, or it cannot read this hook or query, or lacks a module.
+    :raises OptionsError: there is no route of that name, or it cannot read this hook or query.
     """
     if name != AUTO:
         return _forced(name, hook, query)
     for route in _routes_of(hook):
-        if not route.accepts(hook, query):
-            continue
-        if not route.missing:
+        if route.accepts(hook, query):
             return route
-        log.warning(
-            "Route %s of %s needs %s, which is not installed; a slower one is taken. For it: %s",
-            route.name,
-            query.origin,
-            " and ".join(route.missing),
-            route.install_command,
-        )
     return DBAPI
 
 
@@ -128,22 +101,11 @@ def check_route_name(name: str) -> None:
         raise OptionsError(f"sql_route is {name!r}, and there is none.", remedy=f"Give one of: {', '.join(names)}.")
 
 
-def install_command(extra: str) -> str:
-    """Give the command that installs what an extra of this package names."""
-    return f"pip install 'airflow-provider-fbca[{extra}]'"
-
-
 def _forced(name: str, hook: Any, query: Query) -> Route:
     able = [route for route in [*_routes_of(hook), DBAPI] if route.accepts(hook, query)]
     for route in able:
-        if route.name != name:
-            continue
-        if route.missing:
-            raise OptionsError(
-                f"sql_route is {name!r}, which needs {' and '.join(route.missing)}, and that is not installed.",
-                remedy=f"Run: {route.install_command}",
-            )
-        return route
+        if route.name == name:
+            return route
     names = dict.fromkeys([AUTO, *(route.name for route in able)])
     raise OptionsError(
         f"sql_route is {name!r}, which cannot read this query of {query.origin}.",
@@ -155,11 +117,3 @@ def _routes_of(hook: Any) -> Iterator[Route]:
     for kind in type(hook).__mro__:
         dotted = f"{kind.__module__}.{kind.__qualname__}"
         yield from (route for route in ROUTES if dotted in route.hooks)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        # A package above it is missing.
-        return False

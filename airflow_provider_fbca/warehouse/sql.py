@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_fbca.warehouse.connections import hook_of
+from airflow_provider_fbca.warehouse.connections import hook_of, what_installs
 from airflow_provider_fbca.warehouse.pump import PumpedSource
 from airflow_provider_fbca.warehouse.registry import AUTO, route_for
 from airflow_provider_fbca.warehouse.source import Query, checked_batch_rows, checked_timeout
 from airflow_provider_fbca.warehouse.statement import single_statement
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
@@ -30,6 +31,7 @@ def open_sql(
     sql_route: str = AUTO,
     statement_timeout: float | timedelta | None = None,
     batch_rows: int | None = None,
+    stopped: threading.Event | None = None,
 ) -> UserSource:
     """Run one query and stream its rows. Nothing is ever committed.
 
@@ -44,6 +46,7 @@ def open_sql(
     :param statement_timeout: most time, in seconds, from the query's start to its last row; None for as long as it
         takes.
     :param batch_rows: most rows of a batch; None for what suits the route.
+    :param stopped: cancels the source once it is set, also while the database is being reached.
     :return: the source; close it, or use it in a ``with`` block.
     :raises OptionsError: the hook does not take ``sql_hook_params``, ``batch_rows`` is below 1, ``statement_timeout``
         is no time above 0, or the route does not exist or cannot read this query.
@@ -64,4 +67,4 @@ def open_sql(
     route = route_for(hook, query, sql_route)
     rows = route.batch_rows if batch_rows is None else checked_batch_rows(batch_rows)
     reader = route.reader(hook, replace(query, batch_rows=rows))
-    return PumpedSource(reader, remedy=_REMEDY, timeout=timeout)
+    return PumpedSource(reader, remedy=_REMEDY, install=what_installs(hook), timeout=timeout, stopped=stopped)

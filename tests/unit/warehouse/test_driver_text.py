@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import importlib
 import logging
 from decimal import Decimal
 from uuid import UUID
@@ -327,17 +328,21 @@ def test_a_route_that_declines_a_query_leaves_it_to_the_next(monkeypatch):
     assert route_for(own(), Query("SELECT 1", [1], "x")) is DBAPI
 
 
-def test_a_route_whose_module_is_missing_leaves_the_query_to_the_next_and_says_what_to_install(monkeypatch, caplog):
-    from airflow_provider_fbca.warehouse import registry
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_missing_module_is_told_with_what_installs_it(inside):
+    def connect():
+        try:
+            importlib.import_module("no_such_driver.core")
+        except ImportError:
+            if not inside:
+                raise
+            raise RuntimeError("You do not have it.")  # noqa: B904  as hooks do
 
-    own = hook_class("my.hooks.OurHook", hook_class("airflow.providers.common.sql.hooks.sql.DbApiHook"))
-    fast = Route("fast", ("my.hooks.OurHook",), DuckReader, requires=("json", "no_such.module"), extra="fast")
-    monkeypatch.setattr(registry, "ROUTES", (fast, *ROUTES))
-    assert route_for(own(), QUERY) is DBAPI
-    assert "needs no_such.module, which is not installed" in caplog.text
-    assert "pip install 'airflow-provider-fbca[fast]'" in caplog.text
-    with pytest.raises(OptionsError, match=r"needs no_such.module.*pip install 'airflow-provider-fbca\[fast\]'"):
-        route_for(own(), QUERY, "fast")
+    with pytest.raises((ImportError, RuntimeError)) as caught:
+        connect()
+    failure = told(caught.value, doing="Reaching 'x'", remedy="Look.", install="Run: pip install it")
+    assert str(failure) == "Reaching 'x' failed, since no_such_driver is not installed. Run: pip install it"
+    assert failure.permanent
 
 
 def test_a_route_can_be_forced_if_it_reads_the_hook():

@@ -354,3 +354,25 @@ def test_a_connection_whose_provider_is_missing_says_what_to_install(connection,
     with pytest.raises(SourceError, match=told) as caught:
         open_sql("SELECT 1", sql_conn_id="bare")
     assert caught.value.permanent
+
+
+def test_a_source_that_is_still_being_reached_can_be_stopped(eventually):
+    reached, answer, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    class SilentHook:
+        def get_conn(self):
+            reached.set()
+            answer.wait(30)
+            return sqlite3.connect(":memory:")
+
+    def stop():
+        reached.wait(30)
+        stopped.set()
+
+    helper = threading.Thread(target=stop)
+    helper.start()
+    with pytest.raises(SourceError, match="cancelled after 0 rows") as caught:
+        PumpedSource(DbApiReader(SilentHook(), Query("SELECT 1", None, "x")), remedy="", stopped=stopped)
+    assert not caught.value.permanent
+    helper.join()
+    answer.set()
