@@ -147,7 +147,7 @@ def test_duplicate_columns_are_named(big):
 @pytest.mark.parametrize("conn_type", ["gcpbigquery", "google_cloud_platform"])
 def test_a_job_is_in_standard_sql_labelled_and_limited_as_the_connection_says(big, conn_type):
     server = BigQueryServer(ids(0, 1))
-    limits = {"query": {"maximumBytesBilled": "1000"}}
+    limits = {"query": {"maximumBytesBilled": "1000", "useLegacySql": True}}
     conn_id = big(server, conn_type, api_resource_configs=limits, labels={"team": "crm"}, location="EU")
     with open_sql("SELECT 1", sql_conn_id=conn_id, statement_timeout=1.5) as source:
         rows_of(source)
@@ -195,7 +195,9 @@ def test_parameters_are_bound_by_the_server(big):
         (0.5, "FLOAT64"),
         (Decimal("1.5"), "NUMERIC"),
         (Decimal("1E-10"), "BIGNUMERIC"),
-        (Decimal(10) ** 30, "BIGNUMERIC"),
+        (Decimal("1E-9"), "NUMERIC"),
+        (Decimal(10) ** 29, "BIGNUMERIC"),
+        (Decimal(10**29 - 1), "NUMERIC"),
         (dt.date(2020, 1, 1), "DATE"),
         (dt.datetime.fromisoformat("2020-01-01T00:00:00"), "DATETIME"),
         (dt.datetime.fromisoformat("2020-01-01T00:00:00+09:00"), "TIMESTAMP"),
