@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import importlib
 import logging
+import threading
 from decimal import Decimal
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from airflow_provider_fbca.warehouse.cursors import driver_of
 from airflow_provider_fbca.warehouse.dbapi import DbApiReader
 from airflow_provider_fbca.warehouse.duck import DuckReader
 from airflow_provider_fbca.warehouse.errors import code_of, is_permanent, told
+from airflow_provider_fbca.warehouse.polling import wait_while
 from airflow_provider_fbca.warehouse.registry import DBAPI, ROUTES, Route, route_for
 from airflow_provider_fbca.warehouse.source import Query
 from airflow_provider_fbca.warehouse.statement import first_word, single_statement
@@ -402,3 +404,16 @@ def test_a_driver_that_reads_whole_results_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         reader.connect()
     assert "'red' reads whole results" in caplog.text
+
+
+def test_a_wait_for_a_query_ends_with_the_query():
+    states = iter([True, True, False])
+    wait_while(lambda: next(states), cancelled=threading.Event())
+    assert list(states) == []
+
+
+def test_a_wait_for_a_query_ends_when_it_is_cancelled_though_its_server_runs_on():
+    cancelled = threading.Event()
+    threading.Timer(0.1, cancelled.set).start()
+    with pytest.raises(SourceError, match="cancelled"):
+        wait_while(lambda: True, cancelled=cancelled)
