@@ -17,7 +17,6 @@ _SETTINGS = """
     SET TRANSACTION READ ONLY;
     SET LOCAL DateStyle TO 'ISO';
     SET LOCAL IntervalStyle TO 'postgres';
-    SET LOCAL bytea_output TO 'hex';
     SET LOCAL extra_float_digits TO 3
 """
 # Types that drivers would make objects of, and whose text is what people mean.

@@ -135,14 +135,23 @@ def test_columns_of_many_values_are_refused_before_the_query_runs(postgres, hold
     holds_no(caught.value, "zoe.secret")
 
 
-def test_text_that_is_not_unicode_is_not_quoted(postgres, admin, connection, postgres_server, holds_no):
+def test_text_that_is_not_unicode_is_not_quoted_and_ends_the_query(
+    admin, connection, postgres_server, holds_no, eventually
+):
     admin("DROP DATABASE IF EXISTS bytes")
     admin("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")
     info = postgres_server.get_postmaster_info()
-    connection("ascii", conn_type="postgres", host=str(info.socket_dir), login="postgres", schema="bytes")
-    sql = "SELECT 'zoe.secret' || E'\\xff' AS a"
-    with open_sql(sql, sql_conn_id="ascii") as source, pytest.raises(SourceError) as caught:
-        list(source.batches())
+    fields = {"host": str(info.socket_dir), "login": "postgres", "schema": "bytes"}
+    connection("ascii", conn_type="postgres", **fields, extra={"application_name": "fbca-test"})
+    # The first row is a portion by itself, and the second keeps the server busy.
+    sql = """
+        SELECT CASE WHEN i = 1 THEN repeat('zoe.secret', 1000000) || E'\\xff' ELSE pg_sleep(60)::text END AS a
+        FROM generate_series(1, 2) i
+    """
+    with open_sql(sql, sql_conn_id="ascii") as source:
+        with pytest.raises(SourceError) as caught:
+            list(source.batches())
+        assert eventually(lambda: admin(ACTIVITY) == [], seconds=2)
     assert caught.value.permanent
     holds_no(caught.value, "zoe.secret")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import signal
@@ -235,6 +236,12 @@ def test_a_query_that_takes_too_long_is_ended_and_may_be_tried_again(open_sql, p
     assert not caught.value.permanent
 
 
+def test_the_server_knows_how_long_a_statement_may_take(open_sql, postgres):
+    sql = "SELECT current_setting('statement_timeout') AS a"
+    with open_sql(sql, sql_conn_id=postgres, statement_timeout=7.5) as source:
+        assert rows_of(source) == [{"a": "7500ms"}]
+
+
 @pytest.mark.parametrize("statement", ["SET DateStyle TO 'SQL, DMY'", "SET extra_float_digits TO -15"])
 @pytest.mark.parametrize(
     "options", ["-c client_encoding=latin1", "-c bytea_output=escape -c IntervalStyle=sql_standard"]
@@ -256,6 +263,18 @@ def test_how_values_are_written_is_not_up_to_the_session(open_sql, postgres, tex
             "bytes": "ab",
         }
     ]
+
+
+@pytest.mark.parametrize("style", ["postgres", "sql_standard", "iso_8601"])
+def test_an_interval_is_read_however_the_session_writes_it(open_sql, postgres, style):
+    sql = "SELECT INTERVAL '-1 day 02:03:04.5' AS a, TIME '23:59:59.25' AS b"
+    with open_sql(sql, sql_conn_id=postgres, session_sql=f"SET IntervalStyle TO {style}") as source:
+        assert rows_of(source) == [
+            {
+                "a": dt.timedelta(days=-1, hours=2, minutes=3, seconds=4.5),
+                "b": dt.time(23, 59, 59, 250_000),
+            }
+        ]
 
 
 def test_a_signal_handler_can_cancel_while_the_main_thread_waits(open_sql, postgres):
