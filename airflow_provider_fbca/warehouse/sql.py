@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_fbca.warehouse.connections import hook_of, what_installs
 from airflow_provider_fbca.warehouse.pump import PumpedSource
+from airflow_provider_fbca.warehouse.quiet import silence_drivers
 from airflow_provider_fbca.warehouse.registry import AUTO, route_for
 from airflow_provider_fbca.warehouse.source import Query, checked_batch_rows, checked_timeout
 from airflow_provider_fbca.warehouse.statement import single_statement
@@ -63,6 +64,7 @@ def open_sql(
         session_sql=tuple(single_statement(each, origin=f"{origin} (session_sql)") for each in before),
         timeout=timeout,
     )
+    silence_drivers()
     hook = hook_of(sql_conn_id, sql_hook_params)
     route = route_for(hook, query, sql_route)
     rows = route.batch_rows if batch_rows is None else checked_batch_rows(batch_rows)

@@ -98,6 +98,15 @@ def test_parameters_are_bound_by_the_server(bricks, sql, parameters):
     assert (parameter.type, parameter.value.stringValue) == ("STRING", "it's")
 
 
+def test_parameters_stand_in_no_log_of_the_connector(bricks, caplog):
+    caplog.set_level("DEBUG")
+    server = DatabricksServer(ids(0, 1))
+    with open_sql("SELECT ?", sql_conn_id=bricks(server), parameters=["zoe.secret"]) as source:
+        rows_of(source)
+    assert server.submitted[0].parameters[0].value.stringValue == "zoe.secret"
+    assert "zoe.secret" not in caplog.text
+
+
 def test_the_session_is_set_up_before_the_query_and_closed_after(bricks):
     server = DatabricksServer(ids(0, 1))
     zone = "SET TIME ZONE 'Asia/Tokyo'"

@@ -63,6 +63,13 @@ def test_parameters_are_bound(redshift):
         assert rows_of(source) == [{"name": "x' OR '1'='1", "n": "7", "share": "100%"}]
 
 
+def test_parameters_stand_in_no_log_of_the_driver(redshift, caplog):
+    caplog.set_level("DEBUG")
+    with open_sql("SELECT %s::varchar AS name", sql_conn_id=redshift, parameters=["zoe.secret"]) as source:
+        assert rows_of(source) == [{"name": "zoe.secret"}]
+    assert "zoe.secret" not in caplog.text
+
+
 def test_without_parameters_a_percent_sign_is_itself(redshift):
     with open_sql("SELECT 'a%sb' AS a WHERE 'ab' LIKE 'a%'", sql_conn_id=redshift) as source:
         assert rows_of(source) == [{"a": "a%sb"}]

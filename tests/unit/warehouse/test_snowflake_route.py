@@ -147,6 +147,15 @@ def test_parameters_are_bound_by_the_connector(snowflake, sql, parameters, sent)
     assert [each["sqlText"] for each in server.submitted] == [sent]
 
 
+def test_parameters_stand_in_no_log_of_the_connector(snowflake, caplog):
+    caplog.set_level("DEBUG")
+    server = SnowflakeServer(ONE)
+    with open_sql("SELECT %s", sql_conn_id=snowflake(server), parameters=["zoe.secret"]) as source:
+        rows_of(source)
+    assert "zoe.secret" in server.submitted[0]["sqlText"]
+    assert "zoe.secret" not in caplog.text
+
+
 def test_the_session_is_set_up_before_the_query_and_closed_after(snowflake):
     server = SnowflakeServer(ONE)
     role = "USE ROLE reader"
