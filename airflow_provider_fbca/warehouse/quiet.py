@@ -1,4 +1,4 @@
-"""Keeps drivers from logging what they send and receive: some write SQL with its parameters, and what servers answer."""
+"""Keeps drivers from logging what they send and receive: SQL with its parameters, and what servers answer."""
 
 from __future__ import annotations
 
