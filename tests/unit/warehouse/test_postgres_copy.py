@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_fbca.exceptions import OptionsError, SourceError
 from airflow_provider_fbca.warehouse import open_sql, postgres_session
+from airflow_provider_fbca.warehouse import postgres as postgres_route
 from airflow_provider_fbca.warehouse.connections import hook_of
 from airflow_provider_fbca.warehouse.postgres_columns import Form, made
+from airflow_provider_fbca.warehouse.postgres_copy import CopyOut
 from airflow_provider_fbca.warehouse.registry import route_for
 from airflow_provider_fbca.warehouse.source import Query
 
@@ -101,6 +103,31 @@ def test_the_server_waits_for_whoever_reads(postgres, admin, eventually):
         assert next(batches).num_rows
 
 
+def test_no_more_is_read_than_there_is_room_for(eventually):
+    class Endless:
+        """A cursor of psycopg 2 whose COPY has no end."""
+
+        megabytes = 0
+
+        def copy_expert(self, sql, file):
+            while True:
+                file.write(b"x" * (1 << 20))
+                self.megabytes += 1
+
+    cursor = Endless()
+    copy = CopyOut(cursor, "COPY")
+    try:
+        assert len(copy.read()) == 8 << 20
+        # One portion was taken, two are ready and one waits for room, short of the row that made it full.
+        assert eventually(lambda: cursor.megabytes == 4 * 8 - 1)
+        assert not eventually(lambda: cursor.megabytes > 4 * 8 - 1, seconds=0.2)
+        copy.read()
+        assert eventually(lambda: cursor.megabytes == 5 * 8 - 1)
+    finally:
+        copy.stop()
+    assert copy.is_over(1)
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -135,25 +162,29 @@ def test_columns_of_many_values_are_refused_before_the_query_runs(postgres, hold
     holds_no(caught.value, "zoe.secret")
 
 
-def test_text_that_is_not_unicode_is_not_quoted_and_ends_the_query(
-    admin, connection, postgres_server, holds_no, eventually
-):
+def test_text_that_is_not_unicode_is_told_by_its_code(admin, connection, postgres_server, holds_no):
     admin("DROP DATABASE IF EXISTS bytes")
     admin("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")
     info = postgres_server.get_postmaster_info()
-    fields = {"host": str(info.socket_dir), "login": "postgres", "schema": "bytes"}
-    connection("ascii", conn_type="postgres", **fields, extra={"application_name": "fbca-test"})
-    # The first row is a portion by itself, and the second keeps the server busy.
-    sql = """
-        SELECT CASE WHEN i = 1 THEN repeat('zoe.secret', 1000000) || E'\\xff' ELSE pg_sleep(60)::text END AS a
-        FROM generate_series(1, 2) i
-    """
-    with open_sql(sql, sql_conn_id="ascii") as source:
-        with pytest.raises(SourceError) as caught:
-            list(source.batches())
-        assert eventually(lambda: admin(ACTIVITY) == [], seconds=2)
+    connection("ascii", conn_type="postgres", host=str(info.socket_dir), login="postgres", schema="bytes")
+    sql = "SELECT 'zoe.secret' || E'\\xff' AS a"
+    with open_sql(sql, sql_conn_id="ascii") as source, pytest.raises(SourceError, match="22021") as caught:
+        list(source.batches())
     assert caught.value.permanent
     holds_no(caught.value, "zoe.secret")
+
+
+def test_a_query_is_cancelled_where_its_rows_cannot_be_read(postgres, admin, eventually, monkeypatch):
+    def fail(column, form):
+        raise MemoryError
+
+    monkeypatch.setattr(postgres_route, "made", fail)
+    # The first row is a portion by itself, and the second keeps the server busy.
+    cell = "CASE WHEN i = 1 THEN repeat('x', 9000000) ELSE pg_sleep(60)::text END"
+    with open_sql(f"SELECT {cell} AS a FROM generate_series(1, 2) i", sql_conn_id=postgres) as source:
+        with pytest.raises(SourceError, match="MemoryError"):
+            next(source.batches())
+        assert eventually(lambda: admin(ACTIVITY) == [], seconds=2)
 
 
 @pytest.mark.parametrize("sql", ["SHOW server_version", "EXPLAIN SELECT 1"])
