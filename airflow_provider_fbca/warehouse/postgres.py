@@ -13,7 +13,7 @@ import pyarrow.csv
 from airflow_provider_fbca.exceptions import SourceError
 from airflow_provider_fbca.warehouse.arrow import sliced
 from airflow_provider_fbca.warehouse.cursors import cancel_query, roll_back
-from airflow_provider_fbca.warehouse.postgres_columns import Form, forms_of, made
+from airflow_provider_fbca.warehouse.postgres_columns import NULL, Form, forms_of, holds_escapes, made
 from airflow_provider_fbca.warehouse.postgres_copy import CopyOut
 from airflow_provider_fbca.warehouse.postgres_session import begin, is_postgres
 from airflow_provider_fbca.warehouse.source import Query, checked_names
@@ -30,13 +30,9 @@ _REDSHIFT_HOSTS = (".redshift.", ".redshift-serverless.")
 
 # A line of its own keeps the bracket after the query out of a comment that ends it.
 _COLUMNS = "SELECT * FROM ({query}\n) AS fbca_users LIMIT 0"
-# Every value is quoted, so that \N without quotes is NULL and nothing else.
-_NULL = "\\N"
-_COPY = (
-    "COPY (SELECT {cells} FROM ({query}\n) AS fbca_users ({columns})) "
-    "TO STDOUT (FORMAT csv, ENCODING 'UTF8', FORCE_QUOTE *, NULL '\\N')"
-)
-_PARSE = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+# The text format costs server and parser less than CSV: nothing is quoted, and what is escaped is rare.
+_COPY = "COPY (SELECT {cells} FROM ({query}\n) AS fbca_users ({columns})) TO STDOUT (FORMAT text, ENCODING 'UTF8')"
+_PARSE = pa.csv.ParseOptions(delimiter="\t", quote_char=False, escape_char=False, ignore_empty_lines=False)
 
 # A cancel that comes just before the server runs the query is lost on it, so it is repeated.
 _CANCELS = 5
@@ -129,21 +125,21 @@ class CopyReader:
         while (portion := copy.read()) is not None:
             yield from sliced(self._batch_of(portion), self._query.batch_rows)
 
-    def _batch_of(self, portion: bytes) -> pa.RecordBatch:
+    def _batch_of(self, portion: bytearray) -> pa.RecordBatch:
         table = pa.csv.read_csv(
-            pa.BufferReader(portion),
+            pa.BufferReader(pa.py_buffer(portion)),
             # One block, so that no row can be longer than it.
             read_options=pa.csv.ReadOptions(column_names=self._names, block_size=len(portion) + 1),
             parse_options=_PARSE,
             convert_options=pa.csv.ConvertOptions(
                 column_types={name: form.written for name, form in zip(self._names, self._forms, strict=True)},
                 strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                null_values=[_NULL],
+                null_values=[NULL],
             ),
         )
         (batch,) = table.to_batches()
-        columns = [made(column, form) for column, form in zip(batch.columns, self._forms, strict=True)]
+        escaped = holds_escapes(portion)
+        columns = [made(each, form, escaped) for each, form in zip(batch.columns, self._forms, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=list(self._names))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from airflow_provider_fbca.warehouse.text import refused_column
 
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TEXT = pa.string()
+#: How COPY writes NULL; a text that looks so has its backslash escaped.
+NULL = "\\N"
+# Backslashes first and last, as a character that no text of Postgres can hold: \\\\n is a backslash and an n.
+_ESCAPES = (
+    *(("\\\\", "\0"), ("\\n", "\n"), ("\\t", "\t"), ("\\r", "\r")),
+    *(("\\b", "\b"), ("\\f", "\f"), ("\\v", "\v"), ("\0", "\\")),
+)
 _MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
 
 
@@ -73,11 +81,29 @@ def forms_of(cursor: Any, description: Sequence[Sequence[Any]]) -> tuple[Form, .
     return tuple(_FORMS.get(number, _PLAIN) for number in numbers)
 
 
-def made(column: pa.Array, form: Form) -> pa.Array:
-    """Make a column that Arrow has read what its form says."""
+def holds_escapes(text: bytearray) -> bool:
+    """Tell whether any cell of COPY's text is escaped: whether a backslash begins anything else than a NULL."""
+    return text.count(b"\\") != text.count(NULL.encode())
+
+
+def made(column: pa.Array, form: Form, escaped: bool) -> pa.Array:
+    """Make a column that Arrow has read what its form says.
+
+    :param column: as parsed from COPY's text.
+    :param form: of its type.
+    :param escaped: whether a cell of the batch is.
+    """
     if form.arrow == column.type:
-        return column
+        return _unescaped(column) if escaped and form.arrow == _TEXT else column
     return _unhexed(column) if form.arrow == pa.binary() else column.cast(form.arrow)
+
+
+def _unescaped(texts: pa.Array) -> pa.Array:
+    if not pc.any(pc.match_substring(texts, "\\")).as_py():
+        return texts
+    for escape, character in _ESCAPES:
+        texts = pc.replace_substring(texts, escape, character)
+    return texts
 
 
 def _unhexed(column: pa.Array) -> pa.Array:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import queue
+import select
 import threading
+from importlib import import_module
 from typing import Any
 
 # Large enough for Arrow's parser to be fast, small enough for a few to be in memory.
 _PORTION_BYTES = 8 * 1024 * 1024
 _PORTIONS_AHEAD = 2
+# A wait for the server is cut into pieces so that a stop is seen meanwhile.
+_WAIT_MILLISECONDS = 200
 
 
 class CopyOut:
@@ -23,15 +27,14 @@ class CopyOut:
     def __init__(self, cursor: Any, sql: str) -> None:
         self._cursor = cursor
         self._sql = sql
-        self._rows: list[bytes] = []
-        self._bytes = 0
+        self._rows = bytearray()
         self._stopped = False
-        self._portions: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
+        self._portions: queue.SimpleQueue[bytearray | BaseException | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_PORTIONS_AHEAD)
         self._thread = threading.Thread(target=self._copy, name=f"fbca-users-copy-{id(self):x}", daemon=True)
         self._thread.start()
 
-    def read(self) -> bytes | None:
+    def read(self) -> bytearray | None:
         """Give the next rows, None after the last.
 
         :raises Exception: what the driver raised, after the rows that came before that.
@@ -57,16 +60,15 @@ class CopyOut:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def write(self, row: bytes) -> None:
+    def write(self, row: bytes | memoryview) -> None:
         """Take a row from the driver, and wait for room where that makes a portion.
 
         :raises StoppedError: nobody wants it any more.
         """
         if self._stopped:
             raise StoppedError
-        self._rows.append(row)
-        self._bytes += len(row)
-        if self._bytes >= _PORTION_BYTES:
+        self._rows += row
+        if len(self._rows) >= _PORTION_BYTES:
             self._hand_over()
 
     def _copy(self) -> None:
@@ -75,18 +77,45 @@ class CopyOut:
             if hasattr(self._cursor, "copy_expert"):
                 self._cursor.copy_expert(self._sql, self)
             else:
-                with self._cursor.copy(self._sql) as rows:
-                    for row in rows:
-                        # Python's collector would look through each of the views that these are.
-                        self.write(bytes(row))
+                with self._cursor.copy(self._sql):
+                    self._drain(self._cursor.connection.pgconn)
         except BaseException as error:  # noqa: BLE001  whatever it is, the reader raises it
             end = error
         if self._rows and not self._stopped:
             self._hand_over()
         self._portions.put(end)
 
+    def _drain(self, pgconn: Any) -> None:
+        """Take all rows from libpq itself: psycopg's own iterator costs more than all else that is done to a row."""
+        write, next_row = self.write, pgconn.get_copy_data
+        while True:
+            size, row = next_row(1)
+            if size > 0:
+                write(row)
+            elif size == 0:
+                self._wait_for(pgconn)
+            else:
+                break
+        while (result := self._result_of(pgconn)) is not None:
+            if result.status != import_module("psycopg.pq").ExecStatus.COMMAND_OK:
+                raise import_module("psycopg.errors").error_from_result(result)
+
+    def _result_of(self, pgconn: Any) -> Any:
+        while pgconn.is_busy():
+            self._wait_for(pgconn)
+        return pgconn.get_result()
+
+    def _wait_for(self, pgconn: Any) -> None:
+        """Wait until the server has sent more. libpq would do so too, but would hold up all threads meanwhile."""
+        if self._stopped:
+            raise StoppedError
+        poll = select.poll()
+        poll.register(pgconn.socket, select.POLLIN)
+        if poll.poll(_WAIT_MILLISECONDS):
+            pgconn.consume_input()
+
     def _hand_over(self) -> None:
-        portion, self._rows, self._bytes = b"".join(self._rows), [], 0
+        portion, self._rows = self._rows, bytearray()
         self._room.acquire()
         self._portions.put(portion)
 
