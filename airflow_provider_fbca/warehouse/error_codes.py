@@ -31,6 +31,8 @@ _PERMANENT_MYSQL = {
     *(1044, 1049, 1052, 1054, 1055, 1060, 1066, 1109, 1140, 1142, 1143, 1193, 1222, 1227, 1241, 1242, 1247, 1248),
     *(1264, 1290, 1292, 1305, 1318, 1365, 1366, 1370, 1411, 1582, 1690, 1792, 3141, 3143),
 }
+# Too many connections or queries of one user, which have the SQLSTATE of a syntax error.
+_PASSING_MYSQL = {1203, 1226}
 
 # Errors that Trino counts to the user's, though they are what became of the query, not what it is.
 _TRINO_ENDED = {"ABANDONED_QUERY", "ADMINISTRATIVELY_KILLED", "TRANSACTION_CONFLICT", "USER_CANCELED"}
@@ -174,6 +176,8 @@ def _by_mysql_number(error: BaseException) -> bool | None:
     if _package(error) not in _MYSQL_DRIVERS:
         return None
     number = getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    if number in _PASSING_MYSQL:
+        return False
     return True if number in _PERMANENT_MYSQL else None
 
 
