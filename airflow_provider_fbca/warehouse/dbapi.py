@@ -99,11 +99,23 @@ class DbApiReader:
             if rows is None:
                 rows = self._cursor.fetchmany(self._query.batch_rows)
             if not rows:
+                self._check_for_more_results()
                 self._exhausted = True
                 return None
             if isinstance(rows[0], Mapping):
                 rows = [tuple(row.values()) for row in rows]
             return text_batch(self._names, rows)
+
+    def _check_for_more_results(self) -> None:
+        """Make sure that the rows were all: MySQL's procedures may give more of them, or fail, after a first result."""
+        # Older drivers that know no next result give anything but True.
+        if self._driver.session_of is None or self._cursor.nextset() != 1 or self._cursor.description is None:
+            return
+        raise SourceError(
+            f"The statement run on {self.origin} gives more than one result, and only the first was read.",
+            remedy="Give a query, or a procedure that selects once.",
+            permanent=True,
+        )
 
     def cancel(self) -> None:
         """End a call that blocks on another thread."""

@@ -213,6 +213,25 @@ def test_a_malformed_query_fails_for_good_without_its_text(maria, holds_no, quer
     holds_no(caught.value, "secret")
 
 
+@pytest.mark.parametrize(
+    ("after", "told"), [("SELECT 2 AS a", "more than one result"), ("SELECT * FROM odd.none_such", "1146|42S02")]
+)
+@UNRAISABLE
+def test_what_a_procedure_gives_after_its_first_result_is_not_left_out_in_silence(maria, admin, after, told):
+    admin("CREATE DATABASE IF NOT EXISTS odd")
+    admin(f"CREATE OR REPLACE PROCEDURE odd.some() BEGIN SELECT 1 AS a; {after}; END")
+    with open_sql("CALL odd.some()", sql_conn_id=maria) as source, pytest.raises(SourceError, match=told) as caught:
+        rows_of(source)
+    assert caught.value.permanent
+
+
+def test_a_procedure_that_selects_once_is_read(maria, admin):
+    admin("CREATE DATABASE IF NOT EXISTS odd")
+    admin("CREATE OR REPLACE PROCEDURE odd.one() BEGIN SELECT 1 AS a UNION SELECT 2; END")
+    with open_sql("CALL odd.one()", sql_conn_id=maria) as source:
+        assert rows_of(source) == [{"a": "1"}, {"a": "2"}]
+
+
 @pytest.mark.parametrize("kill", ["KILL QUERY", "KILL CONNECTION"])
 @UNRAISABLE
 def test_a_stream_that_the_server_ends_is_never_taken_for_the_end_of_the_rows(maria, admin, kill):
