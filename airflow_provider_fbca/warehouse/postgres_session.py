@@ -19,6 +19,9 @@ _SETTINGS = """
     SET LOCAL IntervalStyle TO 'postgres';
     SET LOCAL extra_float_digits TO 3
 """
+# What libpq calls the state of a connection without a transaction.
+_NO_TRANSACTION = 0
+
 # Types that drivers would make objects of, and whose text is what people mean.
 _TEXT_TYPES = ("json", "jsonb", "inet", "cidr")
 
@@ -45,12 +48,23 @@ def begin(connection: Any, query: Query) -> Any:
         cursor = importlib.import_module("psycopg").ClientCursor(connection, row_factory=tuples())
         if connection.info.encoding != "utf-8":
             cursor.execute("SET client_encoding TO 'UTF8'")
-    for statement in query.session_sql:
-        cursor.execute(statement)
+    if query.session_sql:
+        _run_session_sql(connection, cursor, query)
     set_timeout(cursor, query)
     if is_postgres(connection):
         cursor.execute(_SETTINGS)
     return cursor
+
+
+def _run_session_sql(connection: Any, cursor: Any, query: Query) -> None:
+    """Run the user's own statements, after which there is a transaction and an encoding as before them."""
+    for statement in query.session_sql:
+        cursor.execute(statement)
+    if is_psycopg2(connection) and connection.info.transaction_status == _NO_TRANSACTION:
+        # The driver begins none after a COMMIT that it did not send: what follows would be neither bound nor read-only.
+        cursor.execute("BEGIN")
+    # Psycopg 2 goes on writing and reading UTF-8, whatever the statements made of it.
+    cursor.execute("SET client_encoding TO 'UTF8'")
 
 
 def set_timeout(cursor: Any, query: Query) -> None:

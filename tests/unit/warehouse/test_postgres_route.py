@@ -177,6 +177,27 @@ def test_the_transaction_cannot_write(open_sql, postgres, admin):
     assert admin("SELECT count(*) FROM kept") == [(1,)]
 
 
+@pytest.mark.parametrize("before", ["COMMIT", "ROLLBACK", "END", "COMMIT AND CHAIN", "START TRANSACTION READ WRITE"])
+def test_nothing_can_be_written_after_statements_that_end_the_transaction(open_sql, postgres, admin, before):
+    admin("CREATE TABLE IF NOT EXISTS kept AS SELECT 1 AS a")
+    admin("CREATE OR REPLACE FUNCTION wipe() RETURNS int LANGUAGE sql AS 'DELETE FROM kept RETURNING 1'")
+    with (
+        open_sql("SELECT wipe() AS a", sql_conn_id=postgres, session_sql=["SELECT 1", before]) as source,
+        pytest.raises(SourceError, match="25006"),
+    ):
+        rows_of(source)
+    assert admin("SELECT count(*) FROM kept") == [(1,)]
+    with open_sql("SELECT a FROM kept", sql_conn_id=postgres, session_sql=before) as source:
+        assert rows_of(source) == [{"a": "1"}]
+
+
+def test_statements_that_change_the_encoding_change_neither_parameters_nor_values(open_sql, postgres):
+    sql = "SELECT %s::text AS name, length('日本') AS n, 'Zoë' = U&'Zo\\00EB' AS same"
+    options = {"parameters": ["Zoë 日本"], "session_sql": "SET client_encoding TO 'latin1'"}
+    with open_sql(sql, sql_conn_id=postgres, **options) as source:
+        assert rows_of(source) == [{"name": "Zoë 日本", "n": "2", "same": "true"}]
+
+
 @pytest.mark.parametrize("cell", ["ARRAY['zoe.secret']", "ARRAY['\"zoe.secret\"'::jsonb]", "numrange(1, 6505551212)"])
 def test_a_cell_of_many_values_is_refused_by_column_and_type(open_sql, postgres, holds_no, cell):
     with open_sql(f"SELECT {cell} AS extra", sql_conn_id=postgres) as source, pytest.raises(UsersError) as caught:
