@@ -98,18 +98,18 @@ def _plain_cursor(connection: Any, query: Query) -> Any:
 
 
 def _psycopg2_cursor(connection: Any, query: Query) -> Any:
+    postgres_session.keep_texts(connection)
     plain = postgres_session.begin(connection, query)
     if not postgres_session.is_postgres(connection):
         return DeclaredCursor(plain)
-    postgres_session.keep_texts(connection)
     return connection.cursor(_CURSOR_NAME, cursor_factory=type(plain))
 
 
 def _psycopg_cursor(connection: Any, query: Query) -> Any:
+    postgres_session.keep_texts(connection)
     plain = postgres_session.begin(connection, query)
     if not postgres_session.is_postgres(connection):
         return DeclaredCursor(plain)
-    postgres_session.keep_texts(connection)
     return connection.cursor(_CURSOR_NAME, row_factory=postgres_session.tuples())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import math
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,10 @@ def set_timeout(cursor: Any, query: Query) -> None:
 
 
 def keep_texts(connection: Any) -> None:
-    """Let this connection alone give documents and network addresses as the server writes them, not as objects."""
+    """Let this connection alone give documents, network addresses and zoned timestamps as the server writes them.
+
+    Cursors made before that are not concerned.
+    """
     if is_psycopg2(connection):
         extras = importlib.import_module("psycopg2.extras")
         extras.register_default_json(connection, loads=str)
@@ -83,6 +87,17 @@ def keep_texts(connection: Any) -> None:
     loader = importlib.import_module("psycopg.types.string").TextLoader
     for name in _TEXT_TYPES:
         connection.adapters.register_loader(name, loader)
+    connection.adapters.register_loader("timestamptz", _zoned_loader())
+
+
+def _zoned_loader() -> type:
+    """Give a loader of psycopg 3 that keeps the server's offset; its own takes zones unknown to Python for UTC."""
+
+    class ZonedLoader(importlib.import_module("psycopg.adapt").Loader):  # type: ignore[misc]
+        def load(self, data: Any) -> dt.datetime:
+            return dt.datetime.fromisoformat(bytes(data).decode("ascii"))
+
+    return ZonedLoader
 
 
 def is_psycopg2(connection: Any) -> bool:

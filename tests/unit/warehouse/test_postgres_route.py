@@ -77,6 +77,15 @@ def test_a_timestamp_keeps_the_day_of_the_session_zone(open_sql, postgres, conne
         assert rows_of(source) == [{"born_at": "1991-10-12 00:00:00"}]
 
 
+@pytest.mark.parametrize("zone", ["'<-05>+05'", "'EST5EDT,M3.2.0,M11.1.0'", "-5", "'America/St_Johns'"])
+def test_a_zone_that_only_the_server_knows_is_kept_too(open_sql, postgres, admin, zone):
+    cell = "TIMESTAMPTZ '1991-12-12 02:30:00.25+00'"
+    admin(f"SET TIME ZONE {zone}")
+    ((written,),) = admin(f"SELECT ({cell})::timestamp::text")
+    with open_sql(f"SELECT {cell} AS born_at", sql_conn_id=postgres, session_sql=f"SET TIME ZONE {zone}") as source:
+        assert rows_of(source) == [{"born_at": written}]
+
+
 def test_a_named_cursor_fetches_rows_only_as_they_are_wanted(postgres, admin, eventually):
     sql = "SELECT i::text AS id FROM generate_series(1, 1000000) i"
     with open_sql_by_any(sql, sql_conn_id=postgres, sql_route="dbapi", batch_rows=100) as source:
