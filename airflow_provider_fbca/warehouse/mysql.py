@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 # Numbers of types in the protocol.
 _TIMESTAMP, _DATE, _DATETIME, _BIT = 7, 10, 12, 16
 
+# Seconds that the server waits for a client which takes no rows. Of itself it hangs up after one minute, and whoever
+# sends users to Meta may have to wait for longer, until a rate limit has passed.
+_WAIT_SECONDS = 24 * 60 * 60
+
 # What a server says to a statement or variable that it does not have: some only speak MySQL's protocol.
 _UNKNOWN = {1064, 1193, 1235}
 
@@ -94,6 +98,7 @@ def mysql_connector_cursor(connection: Any, query: Query) -> Any:
 
 def _set_up(connection: Any, query: Query, set_character_set: Callable[[str], object]) -> None:
     """Prepare a session; what its own statements wrote is committed when the read-only transaction begins."""
+    _set(connection, f"SET SESSION net_write_timeout = {_WAIT_SECONDS}", query.origin)
     run_session_sql(connection, query)
     set_character_set("utf8mb4")
     if query.timeout is not None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -243,6 +244,21 @@ def test_a_stream_that_the_server_ends_is_never_taken_for_the_end_of_the_rows(ma
             for _ in batches:
                 pass
     assert not caught.value.permanent
+
+
+@UNRAISABLE
+def test_the_server_waits_for_whoever_reads_for_longer_than_it_would_by_itself(maria, admin):
+    ((before,),) = admin("SELECT @@GLOBAL.net_write_timeout")
+    admin("SET GLOBAL net_write_timeout = 1")
+    try:
+        with open_sql(ENDLESS, sql_conn_id=maria, batch_rows=1000) as source:
+            batches = source.batches()
+            next(batches)
+            time.sleep(2)
+            # More than what was on its way to the client.
+            assert sum(next(batches).num_rows for _ in range(1000)) == 1_000_000
+    finally:
+        admin(f"SET GLOBAL net_write_timeout = {before}")
 
 
 @UNRAISABLE
