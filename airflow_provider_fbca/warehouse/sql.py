@@ -34,7 +34,7 @@ def open_sql(
     batch_rows: int | None = None,
     stopped: threading.Event | None = None,
 ) -> UserSource:
-    """Run one query and stream its rows. Nothing is ever committed.
+    """Run one query and stream its rows. Nothing that it does is ever committed; what ``session_sql`` does may be.
 
     Returns as soon as the database is reached; ``names`` and ``batches`` wait for the query, which ``cancel`` ends.
 
