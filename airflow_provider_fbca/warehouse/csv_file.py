@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import uuid
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -57,16 +58,20 @@ class CsvFile:
         self.format = f"csv ({self._compression})" if self._compression else "csv"
         name = _NAME.search(path)
         self._delimiter = "\t" if name and name[1].lower() == "t" else ","
-        self.names, self._has_rows = self._read_header()
+        self.names, self._is_header_alone = self._read_header()
         self._ragged: tuple[int, int] | None = None
+        # One cell too many, and like no other row: where Arrow does not find it, a quote before it is open.
+        self._last_line = uuid.uuid4().hex + self._delimiter * len(self.names)
+        self._is_whole = False
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Give the rows of the file as texts.
 
-        :raises SourceError: a row has more or fewer cells than the header, is no UTF-8, or is too long.
+        :raises SourceError: a row has more or fewer cells than the header, is no UTF-8, or is too long, or a quote is
+            never closed.
         """
-        if not self._has_rows:
-            # Arrow takes a header alone, without a line break after it, for no CSV at all.
+        if self._is_header_alone:
+            # Arrow takes it for no CSV at all.
             return
         failure = ""
         try:
@@ -75,6 +80,8 @@ class CsvFile:
                 failure = f"has a header that reads differently in two ways. {_WRITING}"
             else:
                 yield from reader
+                if not self._is_whole:
+                    failure = f"has a quote that is never closed, and all rows after it in one cell. {_WRITING}"
         except pa.ArrowInvalid as error:
             failure = self._told(error)
         if failure:
@@ -83,7 +90,7 @@ class CsvFile:
     def _reader(self) -> pa_csv.CSVStreamingReader:
         columns = len(self.names)
         return pa_csv.open_csv(
-            self._bytes(),
+            pa.PythonFile(_WithLastLine(self._bytes(), self._last_line), mode="r"),
             # On one thread, so that rows have numbers.
             read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
             parse_options=pa_csv.ParseOptions(
@@ -107,7 +114,7 @@ class CsvFile:
         return pa.CompressedInputStream(stream, self._compression) if self._compression else stream
 
     def _read_header(self) -> tuple[list[str], bool]:
-        """Give the names of the columns, and whether anything comes after them."""
+        """Give the names of the columns, and whether not even a line break comes after them."""
         head = io.BytesIO(self._bytes().read(_BLOCK_BYTES))
         lines = io.TextIOWrapper(head, "utf-8-sig", errors="surrogateescape", newline="")
         names = next(csv.reader(lines, delimiter=self._delimiter), [])
@@ -124,9 +131,12 @@ class CsvFile:
                 remedy=f"Let the first line name the columns. {_WRITING}",
                 permanent=True,
             )
-        return names, bool(lines.read(1))
+        return names, not set(b"\r\n").intersection(head.getbuffer())
 
     def _note_ragged(self, row: pa_csv.InvalidRow) -> str:
+        if row.text == self._last_line:
+            self._is_whole = True
+            return "skip"
         self._ragged = (row.number - 1, row.actual_columns)
         return "error"
 
@@ -143,6 +153,36 @@ class CsvFile:
         if "straddl" in text:
             return f"has a row longer than {_BLOCK_BYTES:,} bytes, or a quote that is never closed. {_WRITING}"
         return f"cannot be read ({type(error).__qualname__}). {_WRITING}"
+
+
+class _WithLastLine:
+    """A stream with one more line at its end.
+
+    :param stream: to be read from its start.
+    :param line: what comes last, without a line break.
+    """
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile, line: str) -> None:
+        self._stream = stream
+        self._line = line.encode()
+        self._end = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, fewer before the end and at it."""
+        data: bytes = self._stream.read(None if size < 0 else size)
+        if not data:
+            # No line without anything in it must come between.
+            line = self._line if self._end in {b"\n", b"\r"} else b"\n" + self._line
+            data, self._line = line if self._line else b"", b""
+        self._end = data[-1:]
+        return data
+
+    def close(self) -> None:
+        """Close the stream."""
+        self.closed = True
+        self._stream.close()
 
 
 def _may_be_name(text: str) -> bool:

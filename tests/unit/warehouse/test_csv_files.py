@@ -189,6 +189,25 @@ def test_a_quote_that_is_never_closed_is_told_and_does_not_swallow_the_file(refu
     refused(HEADER + f'"{SECRET},02108\n' + "a,1\n" * 2_000_000, "a quote that is never closed")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('email,zip\na,"b\nzoe.secret,02108\n', "a quote that is never closed"),
+        ('email,zip\na,"b\nzoe.secret,02108', "a quote that is never closed"),
+        ('email\na\n"b\nzoe.secret\n', "a quote that is never closed"),
+        ('email,"zip\na,b\nzoe.secret,02108\n', "cannot be read"),
+    ],
+)
+def test_rows_behind_a_quote_that_is_open_at_the_end_of_a_small_file_are_not_lost_in_silence(refused, text, told):
+    refused(text, told)
+
+
+def test_the_end_of_a_file_of_one_column_is_no_row(rows_of):
+    for end in ("", "\n", "\r\n", "\r"):
+        assert rows_of(f"email{end or chr(10)}a{end}") == [{"email": "a"}]
+    assert rows_of("email\n\n") == [{"email": None}]
+
+
 def test_a_row_may_be_long(rows_of):
     long = "x" * 700_000
     assert rows_of(f"{HEADER}{long},1\n{long},2\n") == [{"email": long, "zip": "1"}, {"email": long, "zip": "2"}]
