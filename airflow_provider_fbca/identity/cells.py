@@ -56,10 +56,13 @@ def read_cells(column: pa.Array, *, name: str, first_row: int) -> Cells:
     :param column: an array of any type.
     :param name: the column's name, for messages.
     :param first_row: rows that came before this batch, for messages.
-    :raises UsersError: the type has no text (lists, structs, maps, durations), or bytes are neither UTF-8 nor a digest.
+    :raises UsersError: the type has no text (lists, structs, maps, durations), text is not UTF-8, or bytes are neither
+        UTF-8 nor a digest.
     """
     try:
         cells = _read(column, name, first_row)
+        # Arrow's strings may hold any bytes; who decodes them later would raise an error that holds the value.
+        cells.texts.validate(full=True)
         return Cells(_from_the_start(cells.texts), cells.inexact)
     except pa.ArrowException as error:
         kind = type(error).__name__

@@ -194,3 +194,17 @@ def test_a_batch_without_a_mapped_column_is_an_error() -> None:
 def test_local_time_needs_no_utc_shift_in_text_either() -> None:
     late = datetime(1990, 5, 2, 23, 30, tzinfo=timezone(timedelta(hours=-8))).isoformat()
     assert identify(KEYS["DOBD"], late, Context(), whole_date=True) == identify(KEYS["DOBD"], "2", Context())
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("index", [None, pa.int8()])
+def test_text_that_is_no_utf8_is_refused_without_its_bytes(kind, index):
+    cell = b"zoe.secret\xff@example.com"
+    storage = pa.array([cell, None], pa.binary() if kind == pa.string() else pa.large_binary())
+    column = pa.Array.from_buffers(kind, 2, storage.buffers())
+    if index is not None:
+        column = pa.DictionaryArray.from_arrays(pa.array([0, 1], index), column)
+    with pytest.raises(UsersError, match=r"Column 'a' .* row 1") as caught:
+        read_cells(column, name="a", first_row=0)
+    assert "zoe" not in repr(caught.value.args)
+    assert caught.value.__context__ is None
