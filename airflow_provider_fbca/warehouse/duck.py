@@ -10,6 +10,9 @@ from airflow_provider_fbca.warehouse.source import Query, checked_names
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# The type of hashes as numbers, whose upper half DuckDB gives to Arrow as negative.
+_UNSIGNED = "UHUGEINT"
+
 
 class DuckReader:
     """Streams a query of DuckDB, or MotherDuck, as Arrow batches in a transaction that cannot write.
@@ -88,6 +91,16 @@ def relation_stream(relation: Any, batch_rows: int) -> pa.RecordBatchReader:
     :param relation: a ``DuckDBPyRelation``.
     :param batch_rows: most rows of a batch.
     """
+    if _UNSIGNED in map(str, relation.types):
+        columns = zip(map(_quoted, relation.columns), map(str, relation.types), strict=True)
+        relation = relation.project(
+            ", ".join(f"{name}::VARCHAR AS {name}" if kind == _UNSIGNED else name for name, kind in columns)
+        )
     read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
     stream: pa.RecordBatchReader = read(batch_rows)
     return stream
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

@@ -12,7 +12,7 @@ duckdb = pytest.importorskip("duckdb")
 pytest.importorskip("airflow.providers.duckdb.hooks.duckdb")
 
 from airflow_provider_fbca.exceptions import SourceError  # noqa: E402
-from airflow_provider_fbca.warehouse import open_sql  # noqa: E402
+from airflow_provider_fbca.warehouse import open_arrow, open_sql  # noqa: E402
 
 
 def rows_of(source) -> list[dict]:
@@ -61,6 +61,20 @@ def test_a_large_result_streams(duck, parameters):
 def test_parameters_are_bound(duck, sql, parameters):
     with open_sql(f"SELECT {sql};", sql_conn_id=duck, parameters=parameters) as source:
         assert rows_of(source) == [{"a": "x' --", "b": 2}]
+
+
+@pytest.mark.skipif(hasattr(duckdb.DuckDBPyConnection, "fetch_record_batch"), reason="relations came with DuckDB 2")
+def test_the_largest_unsigned_numbers_are_not_made_negative(duck, texts_of):
+    largest = 2**128 - 1
+    with open_sql(f'SELECT {largest}::UHUGEINT AS "a ""b""", 1 AS n', sql_conn_id=duck) as source:
+        (batch,) = source.batches()
+    assert texts_of(batch) == [{'a "b"': str(largest), "n": "1"}]
+
+
+def test_a_relation_s_largest_unsigned_numbers_are_not_made_negative(texts_of):
+    with duckdb.connect() as session, open_arrow(session.sql(f"SELECT {2**128 - 1}::UHUGEINT AS a")) as source:
+        (batch,) = source.batches()
+    assert texts_of(batch) == [{"a": str(2**128 - 1)}]
 
 
 def test_an_empty_result_has_names_and_no_batches(duck):
