@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # The type of hashes as numbers, whose upper half DuckDB gives to Arrow as negative.
 _UNSIGNED = "UHUGEINT"
 
+# Statements that a transaction that cannot write lets through, since what they write is no table.
+_FILE_WRITERS = {"COPY", "EXPORT"}
+
 
 class DuckReader:
     """Streams a query of DuckDB, or MotherDuck, as Arrow batches in a transaction that cannot write.
@@ -38,8 +41,9 @@ class DuckReader:
         """Plan the query and start its stream.
 
         :return: its columns.
-        :raises SourceError: the statement gives no rows, or its columns cannot be told apart.
+        :raises SourceError: the statement writes files or gives no rows, or its columns cannot be told apart.
         """
+        self._refuse_to_write_files()
         for statement in self._query.session_sql:
             self._connection.execute(statement)
         self._connection.execute("BEGIN TRANSACTION READ ONLY")
@@ -63,6 +67,14 @@ class DuckReader:
             stream.close()
         if connection is not None:
             connection.close()
+
+    def _refuse_to_write_files(self) -> None:
+        if any(each.type.name in _FILE_WRITERS for each in self._connection.extract_statements(self._query.sql)):
+            raise SourceError(
+                f"The statement for {self.origin} writes files, and only a query is run.",
+                remedy="Write files in a task of its own.",
+                permanent=True,
+            )
 
     def _run(self) -> tuple[list[str], pa.RecordBatchReader]:
         sql, parameters = self._query.sql, self._query.parameters or None

@@ -121,6 +121,18 @@ def test_the_transaction_cannot_write(connection, tmp_path):
         assert session.execute("SELECT count(*) FROM kept").fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    "sql", ["COPY (SELECT 1 AS a) TO '{}'", "copy (SELECT 1 AS a) TO '{}'", "EXPORT DATABASE '{}'"]
+)
+def test_no_file_is_written(duck, tmp_path, sql):
+    written = tmp_path / "written"
+    statement = sql.format(written)
+    with open_sql(statement, sql_conn_id=duck) as source, pytest.raises(SourceError, match="writes files") as caught:
+        rows_of(source)
+    assert caught.value.permanent
+    assert not written.exists()
+
+
 def test_cancel_interrupts_a_running_query(duck):
     sql = "SELECT count(*) AS n FROM range(10000000) a, range(10000000) b WHERE (a.range * b.range) % 7 = 3"
     with open_sql(sql, sql_conn_id=duck) as source:
