@@ -22,6 +22,8 @@ _PARQUET = b"PAR1"
 _IPC_FILE = b"ARROW1"
 # The continuation marker that begins each message of an IPC stream.
 _IPC_STREAM = b"\xff\xff\xff\xff"
+# The message that ends one.
+_IPC_STREAM_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 _READ_BYTES = 4 * 1024 * 1024
 _LARGE_BATCH_BYTES = 256 * 1024 * 1024
@@ -55,7 +57,7 @@ def content_of(file: StoreFile, path: str, *, size: int | None, batch_rows: int)
     if start.startswith(_IPC_FILE):
         return _IpcFile(file, path, size)
     if start.startswith(_IPC_STREAM):
-        return _IpcStream(file)
+        return _IpcStream(file, path)
     if is_csv(path):
         return CsvFile(file, path)
     raise SourceError(
@@ -102,9 +104,20 @@ class _IpcFile:
 class _IpcStream:
     format = "arrow stream"
 
-    def __init__(self, file: StoreFile) -> None:
+    def __init__(self, file: StoreFile, path: str) -> None:
+        self._file = file
+        self._path = path
         self._ipc = pa.ipc.open_stream(pa.PythonFile(file, mode="r"))
         self.names: list[str] = self._ipc.schema.names
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         yield from self._ipc
+        # Arrow takes a file that was cut off between two batches for the whole one, and reads no second stream.
+        after = self._file.tell()
+        is_end = not self._file.read(1)
+        self._file.seek(max(after - len(_IPC_STREAM_END), 0))
+        if not is_end or self._file.read(len(_IPC_STREAM_END)) != _IPC_STREAM_END:
+            raise SourceError(
+                f"Arrow stream {self._path} {'was cut off' if is_end else 'goes on after its end'}.",
+                remedy="Write each file as one stream, and close its writer.",
+            )

@@ -270,3 +270,28 @@ def test_a_large_record_batch_is_in_memory_once(tmp_path):
             assert batch.num_rows <= 10_000
             most = max(most, pa.total_allocated_bytes() - before)
     assert most < 1.2 * (tmp_path / "users").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda whole, first: whole[: len(first)], "was cut off"),
+        (lambda whole, first: whole[:-8], "was cut off"),
+        (lambda whole, first: whole + whole, "goes on after its end"),
+        (lambda whole, first: whole + b"x", "goes on after its end"),
+    ],
+)
+def test_rows_that_a_stream_lacks_or_has_after_its_end_are_not_lost_in_silence(tmp_path, spoil, told):
+    batch = pa.record_batch({"email": ["a", "b"]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+        length = sink.tell()
+        writer.write_batch(batch)
+    whole = sink.getvalue().to_pybytes()
+    (tmp_path / "users.arrow").write_bytes(whole)
+    with open_uri(str(tmp_path / "users.arrow")) as source:
+        assert sum(each.num_rows for each in source.batches()) == 4
+    (tmp_path / "users.arrow").write_bytes(spoil(whole, whole[:length]))
+    with open_uri(str(tmp_path / "users.arrow")) as source, pytest.raises(SourceError, match=told):
+        list(source.batches())
