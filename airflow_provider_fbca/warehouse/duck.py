@@ -76,12 +76,23 @@ class DuckReader:
                 permanent=True,
             )
 
+    def _refuse_unsigned(self) -> None:
+        wrong = [column[0] for column in self._connection.description or () if str(column[1]) == _UNSIGNED]
+        if wrong:
+            raise SourceError(
+                f"Columns {', '.join(map(repr, wrong))} of {self.origin} are {_UNSIGNED}, of which this DuckDB makes "
+                "negative numbers.",
+                remedy="Cast them to VARCHAR in the query, or install DuckDB 2.",
+                permanent=True,
+            )
+
     def _run(self) -> tuple[list[str], pa.RecordBatchReader]:
         sql, parameters = self._query.sql, self._query.parameters or None
         if hasattr(self._connection, "fetch_record_batch"):
             # Before DuckDB 2, a relation with parameters is computed whole, and what ``execute`` gives streams.
             self._connection.execute(sql, parameters)
             names = [column[0] for column in self._connection.description or ()]
+            self._refuse_unsigned()
             # The last of them give it DuckDB 2's name, and warn of the old one.
             read = getattr(self._connection, "to_arrow_reader", None) or self._connection.fetch_record_batch
             return names, read(self._query.batch_rows)

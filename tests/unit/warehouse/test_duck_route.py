@@ -11,7 +11,7 @@ import pytest
 duckdb = pytest.importorskip("duckdb")
 pytest.importorskip("airflow.providers.duckdb.hooks.duckdb")
 
-from airflow_provider_fbca.exceptions import SourceError  # noqa: E402
+from airflow_provider_fbca.exceptions import SourceError, UsersError  # noqa: E402
 from airflow_provider_fbca.warehouse import open_arrow, open_sql  # noqa: E402
 
 
@@ -63,12 +63,16 @@ def test_parameters_are_bound(duck, sql, parameters):
         assert rows_of(source) == [{"a": "x' --", "b": 2}]
 
 
-@pytest.mark.skipif(hasattr(duckdb.DuckDBPyConnection, "fetch_record_batch"), reason="relations came with DuckDB 2")
 def test_the_largest_unsigned_numbers_are_not_made_negative(duck, texts_of):
     largest = 2**128 - 1
     with open_sql(f'SELECT {largest}::UHUGEINT AS "a ""b""", 1 AS n', sql_conn_id=duck) as source:
-        (batch,) = source.batches()
-    assert texts_of(batch) == [{'a "b"': str(largest), "n": "1"}]
+        try:
+            found = [row for batch in source.batches() for row in texts_of(batch)]
+        except (SourceError, UsersError):
+            # Before DuckDB 2, they are refused by the source or, as bytes, by whoever reads them.
+            assert hasattr(duckdb.DuckDBPyConnection, "fetch_record_batch")
+        else:
+            assert found == [{'a "b"': str(largest), "n": "1"}]
 
 
 def test_a_relation_s_largest_unsigned_numbers_are_not_made_negative(texts_of):
