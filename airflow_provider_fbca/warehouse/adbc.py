@@ -182,7 +182,8 @@ def _setup(vendor: str, query: Query) -> list[str]:
     if vendor != _POSTGRES:
         return []
     timeout = [] if query.timeout is None else [f"SET statement_timeout TO {math.ceil(query.timeout * 1000)}"]
-    return [*timeout, "SET TRANSACTION READ ONLY"]
+    # The second holds where session_sql has ended the transaction.
+    return [*timeout, "SET TRANSACTION READ ONLY", "SET default_transaction_read_only TO on"]
 
 
 def _stream_of(cursor: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -126,6 +127,9 @@ class CopyReader:
             yield from sliced(self._batch_of(portion), self._query.batch_rows)
 
     def _batch_of(self, portion: bytearray) -> pa.RecordBatch:
+        if portion.startswith(BOM_UTF8):
+            # Arrow takes it for no text. The first cell begins with it.
+            portion[:0] = BOM_UTF8
         table = pa.csv.read_csv(
             pa.BufferReader(pa.py_buffer(portion)),
             # One block, so that no row can be longer than it.
@@ -139,7 +143,7 @@ class CopyReader:
         )
         (batch,) = table.to_batches()
         escaped = holds_escapes(portion)
-        columns = [made(each, form, escaped) for each, form in zip(batch.columns, self._forms, strict=True)]
+        columns = [made(each, form, escaped=escaped) for each, form in zip(batch.columns, self._forms, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=list(self._names))
 
 

@@ -86,7 +86,7 @@ def holds_escapes(text: bytearray) -> bool:
     return text.count(b"\\") != text.count(NULL.encode())
 
 
-def made(column: pa.Array, form: Form, escaped: bool) -> pa.Array:
+def made(column: pa.Array, form: Form, *, escaped: bool) -> pa.Array:
     """Make a column that Arrow has read what its form says.
 
     :param column: as parsed from COPY's text.

@@ -238,6 +238,18 @@ def test_the_transaction_of_postgres_cannot_write(pg, admin):
 
 
 @pytest.mark.clients
+def test_the_session_of_postgres_cannot_write_after_its_own_commit(pg, admin):
+    admin("CREATE TABLE IF NOT EXISTS kept AS SELECT 1 AS a")
+    admin("CREATE OR REPLACE FUNCTION wipe() RETURNS int LANGUAGE sql AS 'DELETE FROM kept RETURNING 1'")
+    with (
+        open_sql("SELECT wipe() AS a", sql_conn_id=pg, session_sql="COMMIT") as source,
+        pytest.raises(SourceError, match="25006"),
+    ):
+        rows_of(source)
+    assert admin("SELECT count(*) FROM kept") == [(1,)]
+
+
+@pytest.mark.clients
 def test_postgres_is_told_the_time_limit(pg):
     sql = "SELECT current_setting('statement_timeout') AS a"
     with open_sql(sql, sql_conn_id=pg, statement_timeout=7.5) as source:
