@@ -142,7 +142,7 @@ class CopyReader:
             ),
         )
         (batch,) = table.to_batches()
-        escaped = holds_escapes(portion)
+        escaped = holds_escapes(portion, sum(column.null_count for column in batch.columns))
         columns = [made(each, form, escaped=escaped) for each, form in zip(batch.columns, self._forms, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=list(self._names))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TEXT = pa.string()
 #: How COPY writes NULL; a text that looks so has its backslash escaped.
 NULL = "\\N"
+_BACKSLASH = ord("\\")
 # Backslashes first and last, as a character that no text of Postgres can hold: \\\\n is a backslash and an n.
 _ESCAPES = (
     *(("\\\\", "\0"), ("\\n", "\n"), ("\\t", "\t"), ("\\r", "\r")),
@@ -81,9 +82,13 @@ def forms_of(cursor: Any, description: Sequence[Sequence[Any]]) -> tuple[Form, .
     return tuple(_FORMS.get(number, _PLAIN) for number in numbers)
 
 
-def holds_escapes(text: bytearray) -> bool:
-    """Tell whether any cell of COPY's text is escaped: whether a backslash begins anything else than a NULL."""
-    return text.count(b"\\") != text.count(NULL.encode())
+def holds_escapes(text: bytearray, nulls: int) -> bool:
+    """Tell whether any cell of COPY's text is escaped: whether it has more backslashes than its NULLs do.
+
+    :param text: a portion.
+    :param nulls: how many of its cells are NULL.
+    """
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == _BACKSLASH)) != nulls
 
 
 def made(column: pa.Array, form: Form, *, escaped: bool) -> pa.Array:

@@ -180,7 +180,7 @@ def test_nothing_can_be_written(maria, admin, query, before):
 
 def test_the_server_ends_a_query_at_its_timeout(maria, monkeypatch):
     # Without the one of ours, which ends it at the same time.
-    monkeypatch.setattr(sql, "PumpedSource", lambda reader, *, remedy, timeout: PumpedSource(reader, remedy=remedy))
+    monkeypatch.setattr(sql, "PumpedSource", lambda reader, **_: PumpedSource(reader, remedy=""))
     with (
         open_sql("SELECT SLEEP(5) AS email", sql_conn_id=maria, statement_timeout=0.3) as source,
         pytest.raises(SourceError, match=r"1969|70100") as caught,

@@ -117,12 +117,12 @@ def test_no_more_is_read_than_there_is_room_for(eventually):
     cursor = Endless()
     copy = CopyOut(cursor, "COPY")
     try:
-        assert len(copy.read()) == 8 << 20
-        # One portion was taken, two are ready and one waits for room, short of the row that made it full.
-        assert eventually(lambda: cursor.megabytes == 4 * 8 - 1)
-        assert not eventually(lambda: cursor.megabytes > 4 * 8 - 1, seconds=0.2)
+        assert len(copy.read()) == 16 << 20
+        # One portion was taken, one is ready and one waits for room, short of the row that made it full.
+        assert eventually(lambda: cursor.megabytes == 3 * 16 - 1)
+        assert not eventually(lambda: cursor.megabytes > 3 * 16 - 1, seconds=0.2)
         copy.read()
-        assert eventually(lambda: cursor.megabytes == 5 * 8 - 1)
+        assert eventually(lambda: cursor.megabytes == 4 * 16 - 1)
     finally:
         copy.stop()
     assert copy.is_over(1)
@@ -180,7 +180,7 @@ def test_a_query_is_cancelled_where_its_rows_cannot_be_read(postgres, admin, eve
 
     monkeypatch.setattr(postgres_route, "made", fail)
     # The first row is a portion by itself, and the second keeps the server busy.
-    cell = "CASE WHEN i = 1 THEN repeat('x', 9000000) ELSE pg_sleep(60)::text END"
+    cell = "CASE WHEN i = 1 THEN repeat('x', 18000000) ELSE pg_sleep(60)::text END"
     with open_sql(f"SELECT {cell} AS a FROM generate_series(1, 2) i", sql_conn_id=postgres) as source:
         with pytest.raises(SourceError, match="MemoryError"):
             next(source.batches())
