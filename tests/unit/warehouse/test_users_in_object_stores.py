@@ -70,7 +70,7 @@ class Bucket:
         ("users.parquet", parquet()),
         ("users", arrow()),
         ("users.csv", CSV),
-        ("users.csv.gz", gzip.compress(CSV.encode())),
+        ("users.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
     ],
 )
 def test_a_file_of_any_format_is_read(store, name, content):
