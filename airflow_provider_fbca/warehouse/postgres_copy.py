@@ -8,10 +8,9 @@ import threading
 from importlib import import_module
 from typing import Any
 
-# For each portion its parser waits a few times for Python's lock, which is held by who fills the next one. A larger one
-# makes little difference any more, and three are in memory.
-_PORTION_BYTES = 16 * 1024 * 1024
-_PORTIONS_AHEAD = 1
+# Large enough for Arrow's parser to be fast, small enough for a few to be in memory.
+_PORTION_BYTES = 8 * 1024 * 1024
+_PORTIONS_AHEAD = 2
 # A wait for the server is cut into pieces so that a stop is seen meanwhile.
 _WAIT_MILLISECONDS = 200
 

@@ -117,12 +117,12 @@ def test_no_more_is_read_than_there_is_room_for(eventually):
     cursor = Endless()
     copy = CopyOut(cursor, "COPY")
     try:
-        assert len(copy.read()) == 16 << 20
-        # One portion was taken, one is ready and one waits for room, short of the row that made it full.
-        assert eventually(lambda: cursor.megabytes == 3 * 16 - 1)
-        assert not eventually(lambda: cursor.megabytes > 3 * 16 - 1, seconds=0.2)
+        assert len(copy.read()) == 8 << 20
+        # One portion was taken, two are ready and one waits for room, short of the row that made it full.
+        assert eventually(lambda: cursor.megabytes == 4 * 8 - 1)
+        assert not eventually(lambda: cursor.megabytes > 4 * 8 - 1, seconds=0.2)
         copy.read()
-        assert eventually(lambda: cursor.megabytes == 4 * 16 - 1)
+        assert eventually(lambda: cursor.megabytes == 5 * 8 - 1)
     finally:
         copy.stop()
     assert copy.is_over(1)
