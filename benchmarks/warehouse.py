@@ -264,7 +264,7 @@ def duckdb(folder: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def files(folder: Path) -> Iterator[dict[str, Any]]:
-    yield {name: (by_uri, str(folder / f"people.{name}")) for name in ("parquet", "arrow")}
+    yield {name: (by_uri, str(folder / f"people.{name}")) for name in ("parquet", "arrow", "csv")}
 
 
 ENGINES: dict[str, Callable[[Path], Any]] = {

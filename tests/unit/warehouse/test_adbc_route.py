@@ -75,6 +75,9 @@ def test_an_empty_result_has_names_and_no_batches(lite):
 
 
 def test_stream_cursor_and_connection_are_closed_and_not_left_to_be_found_unclosed(lite, recwarn):
+    # What other tests have left is found now, and not below.
+    gc.collect()
+    recwarn.clear()
     with open_sql("SELECT 1 AS a", sql_conn_id=lite) as source:
         assert rows_of(source) == [{"a": 1}]
     del source

@@ -166,7 +166,8 @@ def test_a_large_row_group_of_many_columns_is_fetched_once_and_in_pieces(s3_opti
     assert rows == len(table)
     assert sum(fetched) < 1.4 * len(content)
     assert max(fetched) < 8 << 20
-    assert most < len(content) / 2
+    # Whole, it would be all of it at least.
+    assert most < 0.75 * len(content)
 
 
 def denied(kind, request):
