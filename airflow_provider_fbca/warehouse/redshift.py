@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,6 @@ class RedshiftReader(DbApiReader):
 
     def connect(self) -> None:
         """Connect."""
-        # At DEBUG the driver logs what the server says of an error, which quotes values.
-        logging.getLogger("redshift_connector").setLevel(logging.INFO)
         super().connect()
         self.route = "redshift"
 

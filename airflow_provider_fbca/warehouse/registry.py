@@ -79,8 +79,7 @@ def route_for(hook: Any, query: Query, name: str = AUTO) -> Route:
     :param hook: the hook of the connection.
     :param query: what will be run.
     :param name: of a route, to have that one and no other; ``auto`` for the one nearest to the hook's own class that
-        takes the query. A hook that no route names is tried as a DB-API one, whose reader says
-        so if it is none.
+        takes the query. A hook that no route names is tried as a DB-API one, whose reader says so if it is none.
     :raises OptionsError: there is no route of that name, or it cannot read this hook or query.
     """
     if name != AUTO:

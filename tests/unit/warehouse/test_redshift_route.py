@@ -68,6 +68,7 @@ def test_parameters_stand_in_no_log_of_the_driver(redshift, caplog):
     with open_sql("SELECT %s::varchar AS name", sql_conn_id=redshift, parameters=["zoe.secret"]) as source:
         assert rows_of(source) == [{"name": "zoe.secret"}]
     assert "zoe.secret" not in caplog.text
+    assert not [record for record in caplog.records if record.name.startswith("redshift_connector")]
 
 
 def test_without_parameters_a_percent_sign_is_itself(redshift):
