@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime as dt
 import logging
@@ -102,14 +103,14 @@ class BigQueryReader:
         client, self._client = self._client, None
         if client is None:
             return
-        try:
-            self.cancel()
-            self._batches = None
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(client.close)
             if self._session is not None:
                 # Not waited for: the server ends the session whether anybody listens or not.
-                client.query("CALL BQ.ABORT_SESSION()", job_config=self._in_session(), job_retry=None)
-        finally:
-            client.close()
+                ending = {"job_config": self._in_session(), "job_retry": None}
+                last_first.callback(client.query, "CALL BQ.ABORT_SESSION()", **ending)
+            last_first.callback(self.cancel)
+        self._batches = None
 
     def _run(self, sql: str, config: Any) -> Any:
         """Run a statement to its end and give its job."""

@@ -28,7 +28,7 @@ pytest.importorskip("airflow.providers.google.cloud.hooks.bigquery")
 
 from airflow_provider_fbca.exceptions import OptionsError, SourceError  # noqa: E402
 from airflow_provider_fbca.warehouse import open_sql  # noqa: E402
-from airflow_provider_fbca.warehouse.bigquery import query_parameters  # noqa: E402
+from airflow_provider_fbca.warehouse.bigquery import BigQueryReader, query_parameters  # noqa: E402
 
 SECRET = "zoe.secret@example.com"
 
@@ -244,6 +244,18 @@ def test_statements_before_the_query_share_its_session_which_is_ended(big):
     of_session = [{"key": "session_id", "value": "session-1"}]
     assert [query.get("connectionProperties") for query in queries] == [None, *[of_session] * 3]
     assert query_of(server.dry_runs[0])["connectionProperties"] == of_session
+
+
+def test_the_session_is_ended_also_where_the_job_cannot_be_cancelled(big, monkeypatch):
+    def refuse(self, **_):
+        raise ConnectionError
+
+    server = BigQueryServer(ids(0, 1))
+    server.at_once = 1
+    monkeypatch.setattr(BigQueryReader, "cancel", refuse)
+    with open_sql("SELECT 1", sql_conn_id=big(server), session_sql="SELECT 2") as source:
+        rows_of(source)
+    assert query_of(server.jobs[-1])["query"] == "CALL BQ.ABORT_SESSION()"
 
 
 @pytest.mark.parametrize(
