@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _DIGEST_BYTES = 32
 _OFFSET_BYTES = 4
+_NOT_A_NUMBER = pa.array(["NaN", "nan"])
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 # Types of databases, known to Arrow by name only, whose bytes are their text. Those of others are not, even where they
 # happen to be UTF-8: an inet's are two small numbers and an address.
@@ -123,7 +124,7 @@ def _read_extension(column: pa.ExtensionArray, name: str, first_row: int) -> Cel
     database_type = column.type.type_name if kind == "arrow.opaque" else None
     if _is_text(column.storage.type):
         cells = _read(column.storage, name, first_row)
-        return Cells(_without_decimal_zeros(cells.texts)) if database_type == "numeric" else cells
+        return Cells(_numerics_as_text(cells.texts)) if database_type == "numeric" else cells
     if database_type in _TEXT_AS_BYTES and _is_binary(column.storage.type):
         return Cells(_bytes_as_text(column.storage, name, first_row))
     raise UsersError(
@@ -163,8 +164,16 @@ def _decimals_as_text(column: pa.Array) -> pa.Array:
     return _without_decimal_zeros(_without_exponents(column.cast(pa.string())))
 
 
+def _numerics_as_text(texts: pa.Array) -> pa.Array:
+    """Take Postgres' text of its type numeric, as the server or its driver writes it; NaN is nothing, as of a float."""
+    return _without_decimal_zeros(pc.if_else(pc.is_in(texts, _NOT_A_NUMBER), None, texts))
+
+
 def _without_decimal_zeros(texts: pa.Array) -> pa.Array:
-    return pc.replace_substring_regex(texts, r"^(-?\d+)(?:\.0*|(\.\d*?)0*)$", r"\1\2")
+    has_point = pc.match_substring(texts, ".")
+    if not pc.any(has_point).as_py():
+        return texts
+    return pc.if_else(has_point, pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), "."), texts)
 
 
 def _timestamps_as_text(column: pa.Array) -> pa.Array:

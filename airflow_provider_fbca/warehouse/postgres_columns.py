@@ -51,10 +51,7 @@ _FORMS = {
     1184: Form("{}::timestamp"),  # timestamptz, in the session's zone
     1186: Form(_MICROSECONDS, pa.int64(), pa.duration("us")),  # interval
     1266: Form(_MICROSECONDS.replace("{}", "{}::time"), pa.int64(), pa.time64("us")),  # timetz
-    # numeric, without trailing zeros: before Postgres 13 there is no trim_scale.
-    1700: Form(
-        "CASE WHEN strpos({0}::text, '.') > 0 THEN rtrim(rtrim({0}::text, '0'), '.') ELSE nullif({0}::text, 'NaN') END"
-    ),
+    1700: Form(arrow=pa.opaque(_TEXT, "numeric", "PostgreSQL")),  # numeric, marked as the driver of ADBC marks it
 }
 # Types whose values are made of others: arrays by their category, composites and ranges by their kind, and records.
 _ARRAYS = "A"
@@ -100,6 +97,8 @@ def made(column: pa.Array, form: Form, *, escaped: bool) -> pa.Array:
     """
     if form.arrow == column.type:
         return _unescaped(column) if escaped and form.arrow == _TEXT else column
+    if isinstance(form.arrow, pa.OpaqueType):
+        return pa.ExtensionArray.from_storage(form.arrow, column)
     return _unhexed(column) if form.arrow == pa.binary() else column.cast(form.arrow)
 
 

@@ -261,10 +261,13 @@ def test_postgres_is_told_the_time_limit(pg):
 
 @pytest.mark.clients
 def test_types_that_only_postgres_names_are_read_where_their_bytes_are_text(pg, texts_of):
-    sql = "SELECT 'Zoë'::cstring AS a, 1.500::numeric AS b, 6505551212.00::numeric(20,2) AS c, 'x'::name AS d"
+    sql = """
+        SELECT 'Zoë'::cstring AS a, 1.500::numeric AS b, 6505551212.00::numeric(20,2) AS c, 'x'::name AS d,
+               'NaN'::numeric AS e
+    """
     with open_sql(sql, sql_conn_id=pg) as source:
         (batch,) = source.batches()
-    assert texts_of(batch) == [{"a": "Zoë", "b": "1.5", "c": "6505551212", "d": "x"}]
+    assert texts_of(batch) == [{"a": "Zoë", "b": "1.5", "c": "6505551212", "d": "x", "e": None}]
 
 
 @pytest.mark.clients
