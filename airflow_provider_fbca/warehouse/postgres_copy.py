@@ -5,8 +5,12 @@ from __future__ import annotations
 import queue
 import select
 import threading
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Large enough for Arrow's parser to be fast, small enough for a few to be in memory.
 _PORTION_BYTES = 8 * 1024 * 1024
@@ -47,7 +51,7 @@ class CopyOut:
         return portion
 
     def stop(self) -> None:
-        """Want no more rows: who waits for some gets an error, and the thread ends at its next one.
+        """Want no more rows: who waits for some gets an error, and the thread ends at its next portion.
 
         A thread that waits for the server goes on until that is cancelled.
         """
@@ -65,8 +69,6 @@ class CopyOut:
 
         :raises StoppedError: nobody wants it any more.
         """
-        if self._stopped:
-            raise StoppedError
         self._rows += row
         if len(self._rows) >= _PORTION_BYTES:
             self._hand_over()
@@ -81,24 +83,30 @@ class CopyOut:
                     self._drain(self._cursor.connection.pgconn)
         except BaseException as error:  # noqa: BLE001  whatever it is, the reader raises it
             end = error
-        if self._rows and not self._stopped:
-            self._hand_over()
+        with suppress(StoppedError):
+            if self._rows:
+                self._hand_over()
         self._portions.put(end)
 
     def _drain(self, pgconn: Any) -> None:
         """Take all rows from libpq itself: psycopg's own iterator costs more than all else that is done to a row."""
-        write, next_row = self.write, pgconn.get_copy_data
-        while True:
-            size, row = next_row(1)
-            if size > 0:
-                write(row)
-            elif size == 0:
-                self._wait_for(pgconn)
-            else:
-                break
+        while not self._take_what_came(pgconn.get_copy_data):
+            self._wait_for(pgconn)
         while (result := self._result_of(pgconn)) is not None:
             if result.status != import_module("psycopg.pq").ExecStatus.COMMAND_OK:
                 raise import_module("psycopg.errors").error_from_result(result)
+
+    def _take_what_came(self, next_row: Callable[[int], tuple[int, memoryview]]) -> bool:
+        """Take the rows that libpq has, in a loop that does no more than it must; tell whether the last was there."""
+        rows = self._rows
+        while True:
+            size, row = next_row(1)
+            if size <= 0:
+                return size < 0
+            rows += row
+            if len(rows) >= _PORTION_BYTES:
+                self._hand_over()
+                rows = self._rows
 
     def _result_of(self, pgconn: Any) -> Any:
         while pgconn.is_busy():
@@ -115,8 +123,11 @@ class CopyOut:
             pgconn.consume_input()
 
     def _hand_over(self) -> None:
+        """Put the rows so far where the reader finds them, once it has room for more."""
         portion, self._rows = self._rows, bytearray()
         self._room.acquire()
+        if self._stopped:
+            raise StoppedError
         self._portions.put(portion)
 
 
