@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,14 @@ def _psycopg_cursor(connection: Any, query: Query) -> Any:
 def _sqlite_cursor(connection: Any, query: Query) -> Any:
     run_session_sql(connection, query)
     run(connection, "PRAGMA query_only = ON")
+    connection.set_authorizer(_without_other_files)
     return connection.cursor()
+
+
+def _without_other_files(action: int, _name: str | None, setting: str | None, *_: str | None) -> int:
+    """Refuse what writes files in spite of ``query_only``: other databases, also those of VACUUM INTO, and settings."""
+    is_setting = action == sqlite3.SQLITE_PRAGMA and setting is not None
+    return sqlite3.SQLITE_DENY if is_setting or action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
 
 
 def _trino_cursor(connection: Any, query: Query) -> Any:

@@ -14,6 +14,7 @@ _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 _PERMANENT_SQLSTATES = ("0A", "21", "22", "3D", "3F", "42", "25006")
 
 _PERMANENT_SQLITE = {
+    "SQLITE_AUTH",
     "SQLITE_ERROR",
     "SQLITE_MISMATCH",
     "SQLITE_NOTADB",

@@ -95,6 +95,29 @@ def test_nothing_can_be_written(users, tmp_path, sql):
         assert session.execute("SELECT count(*) FROM users").fetchone() == (4,)
 
 
+@pytest.mark.parametrize("sql", ["VACUUM INTO '{}'", "ATTACH '{}' AS other", "PRAGMA journal_mode = wal"])
+def test_no_file_can_be_made_beside_the_database(users, tmp_path, sql):
+    before = sorted(tmp_path.iterdir())
+    with (
+        open_sql(sql.format(tmp_path / "other.db"), sql_conn_id=users) as source,
+        pytest.raises(SourceError, match="SQLITE_AUTH") as caught,
+    ):
+        rows_of(source)
+    assert caught.value.permanent
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_database_that_the_session_attached_and_a_full_text_index_can_be_read(users, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.db")) as session:
+        session.execute("CREATE VIRTUAL TABLE names USING fts5(name)")
+        session.execute("INSERT INTO names VALUES ('Zoe Doe'), ('Max Roe')")
+        session.commit()
+    attach = f"ATTACH '{tmp_path / 'other.db'}' AS other"
+    sql = "SELECT name FROM other.names WHERE names MATCH 'doe'"
+    with open_sql(sql, sql_conn_id=users, session_sql=attach) as source:
+        assert rows_of(source) == [{"name": "Zoe Doe"}]
+
+
 def test_a_statement_that_gives_no_rows_is_named(users):
     with (
         open_sql("BEGIN", sql_conn_id=users) as source,
