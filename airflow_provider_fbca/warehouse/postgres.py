@@ -139,6 +139,8 @@ class CopyReader:
                 column_types={name: form.written for name, form in zip(self._names, self._forms, strict=True)},
                 strings_can_be_null=True,
                 null_values=[NULL],
+                # Postgres has checked it, whatever the encoding of its database.
+                check_utf8=False,
             ),
         )
         (batch,) = table.to_batches()
