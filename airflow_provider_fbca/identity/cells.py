@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from airflow_provider_fbca.exceptions import UsersError
+from airflow_provider_fbca.identity.vectors import hex_digits, strings_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 _DIGEST_BYTES = 32
 _OFFSET_BYTES = 4
+# Where, in its digits, each part of a UUID begins but the first.
+_UUID_PARTS = (8, 12, 16, 20)
 _NOT_A_NUMBER = pa.array(["NaN", "nan"])
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 # Types of databases, known to Arrow by name only, whose bytes are their text. Those of others are not, even where they
@@ -117,8 +120,7 @@ def _read_wrapped(column: pa.Array, name: str, first_row: int) -> Cells:
 def _read_extension(column: pa.ExtensionArray, name: str, first_row: int) -> Cells:
     kind = column.type.extension_name
     if kind == "arrow.uuid":
-        texts = [None if cell is None else str(UUID(bytes=cell)) for cell in column.storage.to_pylist()]
-        return Cells(pa.array(texts, pa.string()))
+        return Cells(_uuids_as_text(column.storage))
     if kind == "arrow.bool8":
         return Cells(column.storage.cast(pa.bool_()).cast(pa.string()))
     database_type = column.type.type_name if kind == "arrow.opaque" else None
@@ -131,6 +133,13 @@ def _read_extension(column: pa.ExtensionArray, name: str, first_row: int) -> Cel
         f"Column {name!r} has the type {column.type}, of which only the database knows the text.",
         remedy="Cast it to text in the query, or leave it out of `columns`.",
     )
+
+
+def _uuids_as_text(column: pa.Array) -> pa.Array:
+    digits = hex_digits(column)
+    dash = np.full((len(column), 1), ord("-"), np.uint8)
+    first, second, third, fourth, last = np.split(digits, _UUID_PARTS, axis=1)
+    return strings_of_rows(np.hstack([first, dash, second, dash, third, dash, fourth, dash, last]), column)
 
 
 def _read_floats(column: pa.Array) -> Cells:
@@ -209,13 +218,18 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _bytes_as_text(column: pa.Array, name: str, first_row: int) -> pa.Array:
     if pt.is_fixed_size_binary(column.type) and column.type.byte_width == _DIGEST_BYTES:
-        return pa.array([None if cell is None else cell.hex() for cell in column.to_pylist()], pa.string())
+        return strings_of_rows(hex_digits(column), column)
+    cells = column.cast(pa.binary())
     try:
-        return column.cast(pa.binary()).cast(pa.string())
+        return cells.cast(pa.string())
     except pa.ArrowException:
-        pass  # some cell is no UTF-8: look at each
+        pass  # some cell is no UTF-8
+    if pc.all(pc.equal(pc.binary_length(cells), _DIGEST_BYTES)).as_py():
+        # Of a hundred million digests one is UTF-8 by chance, and none is meant as text.
+        digests = cells.cast(pa.binary(_DIGEST_BYTES))
+        return strings_of_rows(hex_digits(digests), digests)
     texts: list[str | None] = []
-    for row, cell in enumerate(column.to_pylist(), first_row + 1):
+    for row, cell in enumerate(cells.to_pylist(), first_row + 1):
         texts.append(None if cell is None else _one_as_text(cell))
         if cell is not None and texts[-1] is None:
             raise UsersError(

@@ -24,6 +24,8 @@ _LONGEST = 31
 _NO_LETTERS = b" '.-"
 # Placeholders that consist of letters.
 _PLACEHOLDERS = ("null", "none", "nan")
+# The two digits of each byte.
+_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), np.uint8).reshape(256, 2)
 
 
 def matches(texts: pa.Array, pattern: str) -> Flags:
@@ -74,6 +76,28 @@ def strings_over(data: Bytes, begins: Numbers, valid: Flags | None = None) -> pa
     bits = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
     buffers = [bits, pa.py_buffer(begins), pa.py_buffer(data)]
     return pa.Array.from_buffers(pa.string(), len(begins) - 1, buffers)
+
+
+def hex_digits(cells: pa.Array) -> Bytes:
+    """Give the hexadecimal digits of cells, a row of them for each cell; for a null some that mean nothing.
+
+    :param cells: an Arrow ``fixed_size_binary`` array.
+    """
+    width = cells.type.byte_width
+    data = np.frombuffer(cells.buffers()[1] or b"", np.uint8)
+    rows = data[cells.offset * width : (cells.offset + len(cells)) * width].reshape(len(cells), width)
+    return _DIGITS[rows].reshape(len(cells), 2 * width)
+
+
+def strings_of_rows(rows: Bytes, like: pa.Array) -> pa.Array:
+    """Give the Arrow strings whose bytes are the rows of a matrix.
+
+    :param rows: the bytes of one text in each row.
+    :param like: an array as long, which has a null where the strings are to have one.
+    """
+    count, width = rows.shape
+    begins = np.arange(count + 1, dtype=np.int32) * np.int32(width)
+    return strings_over(rows.reshape(-1), begins, like.is_valid().to_numpy(zero_copy_only=False))
 
 
 def plain_letters(texts: pa.Array, country: str | None) -> pa.Array:  # noqa: ARG001 - all fast paths take both

@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_fbca.exceptions import UsersError
 from airflow_provider_fbca.identity import KEYS, Context, Preparer, identify, resolve_mapping
@@ -180,6 +182,23 @@ def test_a_type_without_text_is_an_error_that_names_the_column_and_quotes_nothin
     assert "secret" not in message.replace(str(kind), "")
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@given(st.lists(st.none() | st.uuids()), st.integers(0, 3))
+def test_uuids_have_their_usual_form(values: list[uuid.UUID | None], cut: int) -> None:
+    cells = [None if each is None else each.bytes for each in values]
+    column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array(cells, pa.binary(16)))[cut:]
+    assert texts(column) == [None if each is None else str(each) for each in values[cut:]]
+
+
+@given(st.lists(st.none() | st.binary(min_size=32, max_size=32)), st.integers(0, 3), st.sampled_from([-1, 32]))
+def test_digests_are_hex_digits(values: list[bytes | None], cut: int, width: int) -> None:
+    column = pa.array([*values, b"\xff" * 32], pa.binary(width))[cut:]
+    assert texts(column) == [None if each is None else each.hex() for each in [*values, b"\xff" * 32][cut:]]
+
+
+def test_a_digest_that_is_unicode_by_chance_is_a_digest_too() -> None:
+    assert texts(pa.array([b"\xff" * 32, b"a" * 32, None])) == ["ff" * 32, "61" * 32, None]
 
 
 def test_bytes_that_are_no_text_are_named_by_their_row() -> None:
