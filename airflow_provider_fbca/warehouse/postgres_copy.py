@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Large enough for Arrow's parser to be fast, small enough for a few to be in memory.
-_PORTION_BYTES = 8 * 1024 * 1024
+_PORTION_BYTES = 4 * 1024 * 1024
 _PORTIONS_AHEAD = 2
 # A wait for the server is cut into pieces so that a stop is seen meanwhile.
 _WAIT_MILLISECONDS = 200

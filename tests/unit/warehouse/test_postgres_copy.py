@@ -124,12 +124,12 @@ def test_no_more_is_read_than_there_is_room_for(eventually):
     cursor = Endless()
     copy = CopyOut(cursor, "COPY")
     try:
-        assert len(copy.read()) == 8 << 20
+        assert len(copy.read()) == 4 << 20
         # One portion was taken, two are ready and one waits for room, short of the row that made it full.
-        assert eventually(lambda: cursor.megabytes == 4 * 8 - 1)
-        assert not eventually(lambda: cursor.megabytes > 4 * 8 - 1, seconds=0.2)
+        assert eventually(lambda: cursor.megabytes == 4 * 4 - 1)
+        assert not eventually(lambda: cursor.megabytes > 4 * 4 - 1, seconds=0.2)
         copy.read()
-        assert eventually(lambda: cursor.megabytes == 5 * 8 - 1)
+        assert eventually(lambda: cursor.megabytes == 5 * 4 - 1)
     finally:
         copy.stop()
     assert copy.is_over(1)
