@@ -44,7 +44,7 @@ class RejectsFile:
         :raises UsersError: a column that has to become text holds what has none.
         :raises pa.ArrowException: Parquet has no form for a column.
         """
-        schema = self._schema or _without_nulls(batches[0].schema)
+        schema = self._schema or _with_texts(batches[0].schema)
         for batch in batches:
             schema = _widened(schema, batch)
         if self._writer is None:
@@ -77,9 +77,14 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
-def _without_nulls(schema: pa.Schema) -> pa.Schema:
-    """Take a column without any value yet for one of text, which it may turn out to be."""
-    return pa.schema([_text(field) if pt.is_null(field.type) else field for field in schema])
+def _with_texts(schema: pa.Schema) -> pa.Schema:
+    """Take a database's own kind of text for text, and what has no value yet too, since it may turn out to be."""
+    is_text = [pt.is_null(field.type) or _is_own_text(field.type) for field in schema]
+    return pa.schema([_text(field) if text else field for field, text in zip(schema, is_text, strict=True)])
+
+
+def _is_own_text(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.OpaqueType) and pt.is_string(kind.storage_type)
 
 
 def _widened(schema: pa.Schema, batch: pa.RecordBatch) -> pa.Schema:

@@ -26,6 +26,7 @@ USERS = pa.table(
     }
 )
 MAY = dt.datetime.fromisoformat("2024-05-02 08:30")
+NUMERIC = pa.ExtensionArray.from_storage(pa.opaque(pa.string(), "numeric", "PostgreSQL"), pa.array(["1.50"]))
 REJECTS = [
     {"row": 2, "key": None, "reason": "unusable"},
     {"row": 2, "key": "EMAIL", "reason": "not_an_email"},
@@ -235,6 +236,7 @@ def batches(name, *values, key="email"):
         ([pa.array([b"0012"]), pa.array(["x"])], ["0012", "x"]),
         ([pa.nulls(1), pa.array([12])], [None, "12"]),
         ([pa.array([12]), pa.nulls(1)], [12, None]),
+        ([NUMERIC, pa.array(["x"]), NUMERIC], ["1.5", "x", "1.5"]),
         ([pa.array(["a"]).dictionary_encode(), pa.array(["b"])], ["a", "b"]),
         ([pa.array([dt.date(2024, 5, 2)]), pa.array(["2024-05-03"])], ["2024-05-02", "2024-05-03"]),
         (
