@@ -174,8 +174,9 @@ def _decimals_as_text(column: pa.Array) -> pa.Array:
 
 
 def _numerics_as_text(texts: pa.Array) -> pa.Array:
-    """Take Postgres' text of its type numeric, as the server or its driver writes it; NaN is nothing, as of a float."""
-    return _without_decimal_zeros(pc.if_else(pc.is_in(texts, _NOT_A_NUMBER), None, texts))
+    """Take Postgres' text of its type numeric, of the server or its driver; NaN and infinity become what floats do."""
+    texts = pc.replace_substring(pc.if_else(pc.is_in(texts, _NOT_A_NUMBER), None, texts), "Infinity", "inf")
+    return _without_decimal_zeros(_without_exponents(texts))
 
 
 def _without_decimal_zeros(texts: pa.Array) -> pa.Array:

@@ -73,8 +73,8 @@ def texts(array: pa.Array) -> list[str | None]:
         (pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID.bytes, None], pa.binary(16))), [str(UUID), None]),
         (extension("json_", pa.array(["x"])), ["x"]),
         (
-            extension("opaque", pa.array(["14155550100", "100", "1.50", "0.00", "NaN", "nan", None]), pa.string(), "numeric", "pg"),
-            ["14155550100", "100", "1.5", "0", None, None, None],
+            extension("opaque", pa.array(["14155550100", "100", "1.50", "0.00", "NaN", "nan", None, "-Infinity", "1.5E+10"]), pa.string(), "numeric", "pg"),
+            ["14155550100", "100", "1.5", "0", None, None, None, "-inf", "15000000000"],
         ),
         (extension("bool8", pa.array([1, 0], pa.int8())), ["true", "false"] if hasattr(pa, "bool8") else ["1", "0"]),
         (pa.array(["x", "a", "b"])[1:], ["a", "b"]),

@@ -36,8 +36,8 @@ def test_every_type_becomes_the_text_of_its_value(open_sql, postgres, texts_of):
                '\\x6162'::bytea AS bytes, 1e-7::float8 AS small, 'NaN'::float8 AS nan, 1.1::float4 AS single,
                '{"b": 1,  "a": [null]}'::json AS json, '{"b": 1,  "a": [null]}'::jsonb AS jsonb,
                '10.0.0.1'::inet AS inet, '10.0.0.0/8'::cidr AS cidr, 'ab'::char(4) AS padded,
-               'NaN'::numeric AS no_number, -0.00::numeric AS zero, 1e20::numeric AS large,
-               TIMESTAMPTZ '1991-10-12 00:00:00.5+00' AS zoned
+               'NaN'::numeric AS no_number, 'Infinity'::numeric AS endless, -0.00::numeric AS zero,
+               1e20::numeric AS large,               TIMESTAMPTZ '1991-10-12 00:00:00.5+00' AS zoned
     """
     with open_sql(sql, sql_conn_id=postgres) as source:
         (batch,) = source.batches()
@@ -64,6 +64,7 @@ def test_every_type_becomes_the_text_of_its_value(open_sql, postgres, texts_of):
             "cidr": "10.0.0.0/8",
             "padded": "ab  ",
             "no_number": None,
+            "endless": "inf",
             "zero": "0",
             "large": "100000000000000000000",
             "zoned": "1991-10-12 00:00:00.5",
