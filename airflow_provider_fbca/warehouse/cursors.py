@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 _CURSOR_NAME = "fbca_users"
 
+# Pragmas of SQLite whose argument is the name of what they describe; that of all others is a setting.
+_SQLITE_DESCRIPTIONS = {
+    *("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"),
+}
+
 # What drivers offer to end a call on another thread, best first; the last resort closes the connection.
 _CANCELS = (
     ("cursor", "adbc_cancel"),
@@ -121,9 +126,9 @@ def _sqlite_cursor(connection: Any, query: Query) -> Any:
     return connection.cursor()
 
 
-def _without_other_files(action: int, _name: str | None, setting: str | None, *_: str | None) -> int:
+def _without_other_files(action: int, name: str | None, argument: str | None, *_: str | None) -> int:
     """Refuse what writes files in spite of ``query_only``: other databases, also those of VACUUM INTO, and settings."""
-    is_setting = action == sqlite3.SQLITE_PRAGMA and setting is not None
+    is_setting = action == sqlite3.SQLITE_PRAGMA and argument is not None and name not in _SQLITE_DESCRIPTIONS
     return sqlite3.SQLITE_DENY if is_setting or action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
 
 

@@ -107,6 +107,11 @@ def test_no_file_can_be_made_beside_the_database(users, tmp_path, sql):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_what_sqlite_tells_of_its_tables_can_be_read(users):
+    with open_sql("SELECT name FROM pragma_table_info('users')", sql_conn_id=users) as source:
+        assert {"name": "id"} in rows_of(source)
+
+
 def test_a_database_that_the_session_attached_and_a_full_text_index_can_be_read(users, tmp_path):
     with closing(sqlite3.connect(tmp_path / "other.db")) as session:
         session.execute("CREATE VIRTUAL TABLE names USING fts5(name)")
