@@ -99,10 +99,10 @@ def _in(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _converted(field: pa.Field, column: pa.Array) -> pa.Array | None:
     """Give a column in the type of a field; None where that would lose something."""
-    if column.type == field.type:
-        return column
     if pt.is_string(field.type):
         return read_cells(column, name=field.name, first_row=0).texts
+    if column.type == field.type:
+        return column
     if not pt.is_null(column.type) and not _is_alike(column.type, field.type):
         return None
     try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from operator_tools import digests, emails
 
 from airflow_provider_fbca.compat import AirflowFailException
-from airflow_provider_fbca.exceptions import FbcaError, ReportError
+from airflow_provider_fbca.exceptions import FbcaError, ReportError, UsersError
 from airflow_provider_fbca.identity.cells import read_cells
 
 USERS = pa.table(
@@ -309,6 +309,13 @@ def test_a_column_that_changes_to_what_has_no_text_is_named_without_its_values(r
     pq.write_table(pa.table({"email": ["y"], "n": [["zwei@example.com"]]}), folder / "2.parquet")
     with pytest.raises(AirflowFailException, match=r"The columns n cannot be copied") as caught:
         run("remove", **options)
+    assert "zwei" not in str(caught.value)
+
+
+def test_text_that_is_no_unicode_gets_into_no_report(report, tmp_path):
+    broken = pa.array([b"zwei@example.com\xff"]).view(pa.string())
+    with pytest.raises(UsersError, match="columns n cannot be copied") as caught:
+        write_report(report, tmp_path, batches("n", broken))
     assert "zwei" not in str(caught.value)
 
 
