@@ -14,7 +14,7 @@ import pyarrow.csv
 from airflow_provider_fbca.exceptions import SourceError
 from airflow_provider_fbca.warehouse.arrow import sliced
 from airflow_provider_fbca.warehouse.cursors import cancel_query, roll_back
-from airflow_provider_fbca.warehouse.postgres_columns import NULL, Form, forms_of, holds_escapes, made
+from airflow_provider_fbca.warehouse.postgres_columns import NULL, Form, count_backslashes, forms_of, made
 from airflow_provider_fbca.warehouse.postgres_copy import CopyOut
 from airflow_provider_fbca.warehouse.postgres_session import begin, is_postgres
 from airflow_provider_fbca.warehouse.source import Query, checked_names
@@ -130,6 +130,7 @@ class CopyReader:
         if portion.startswith(BOM_UTF8):
             # Arrow takes it for no text. The first cell begins with it.
             portion[:0] = BOM_UTF8
+        backslashes = count_backslashes(portion)
         table = pa.csv.read_csv(
             pa.BufferReader(pa.py_buffer(portion)),
             # One block, so that no row can be longer than it.
@@ -137,14 +138,15 @@ class CopyReader:
             parse_options=_PARSE,
             convert_options=pa.csv.ConvertOptions(
                 column_types={name: form.written for name, form in zip(self._names, self._forms, strict=True)},
-                strings_can_be_null=True,
+                strings_can_be_null=backslashes > 0,
                 null_values=[NULL],
                 # Postgres has checked it, whatever the encoding of its database.
                 check_utf8=False,
             ),
         )
         (batch,) = table.to_batches()
-        escaped = holds_escapes(portion, sum(column.null_count for column in batch.columns))
+        # Each NULL has one backslash; any more are of escapes.
+        escaped = backslashes > sum(column.null_count for column in batch.columns)
         columns = [made(each, form, escaped=escaped) for each, form in zip(batch.columns, self._forms, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=list(self._names))
 

@@ -79,13 +79,9 @@ def forms_of(cursor: Any, description: Sequence[Sequence[Any]]) -> tuple[Form, .
     return tuple(_FORMS.get(number, _PLAIN) for number in numbers)
 
 
-def holds_escapes(text: bytearray, nulls: int) -> bool:
-    """Tell whether any cell of COPY's text is escaped: whether it has more backslashes than its NULLs do.
-
-    :param text: a portion.
-    :param nulls: how many of its cells are NULL.
-    """
-    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == _BACKSLASH)) != nulls
+def count_backslashes(text: bytearray) -> int:
+    """Count what COPY's text begins its NULLs and its escaped characters with."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == _BACKSLASH))
 
 
 def made(column: pa.Array, form: Form, *, escaped: bool) -> pa.Array:
