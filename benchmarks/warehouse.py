@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.csv
@@ -55,7 +54,7 @@ TYPED = """
            date '1940-01-01' + (hashtext(email) & 16383) AS dob, ct, zip, country, md5(extern_id)::uuid AS madid,
            ((hashtext(email) & 16383) / 100.0)::numeric(10, 2) AS value, (hashtext(email) & 1) = 1 AS consent,
            timestamptz '2020-01-01' + make_interval(secs => hashtext(extern_id) & 134217727) AS updated_at
-    FROM public.people
+    FROM texts
 """
 
 
@@ -230,33 +229,41 @@ def _filled_postgres(folder: Path) -> Iterator[Any]:
             with admin.cursor().copy(load) as copy, (folder / "people.csv").open("rb") as file:
                 while part := file.read(1 << 20):
                     copy.write(part)
-            admin.execute("CREATE SCHEMA typed")
-            admin.execute(f"CREATE TABLE typed.people AS {TYPED}")
-            admin.execute("VACUUM ANALYZE")
+            admin.execute("VACUUM ANALYZE people")
         yield server
 
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[dict[str, Any]]:
     with _filled_postgres(folder) as server:
-        yield _ways_of_postgres(server, "public")
+        yield _ways_of_postgres(server, "postgres")
 
 
 @contextmanager
 def typed(folder: Path) -> Iterator[dict[str, Any]]:
+    import psycopg
+
     with _filled_postgres(folder) as server:
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+            admin.execute("CREATE DATABASE typed TEMPLATE postgres")
+        with psycopg.connect(server.get_uri("typed"), autocommit=True) as admin:
+            admin.execute("ALTER TABLE people RENAME TO texts")
+            admin.execute(f"CREATE TABLE people AS {TYPED}")
+            admin.execute("VACUUM ANALYZE people")
         yield _ways_of_postgres(server, "typed")
 
 
-def _ways_of_postgres(server: Any, schema: str) -> dict[str, Any]:
-    options = f"-c search_path={schema}"
-    fields = {"host": str(server.get_postmaster_info().socket_dir), "login": "postgres", "schema": "postgres"}
-    where = _define("pg", conn_type="postgres", extra={"options": options}, **fields)
+def _ways_of_postgres(server: Any, database: str) -> dict[str, Any]:
+    host = str(server.get_postmaster_info().socket_dir)
+    where = _define("pg", conn_type="postgres", host=host, login="postgres", schema=database)
     ways = {"postgres-copy": (by_route, where), "dbapi (named cursor)": (by_dbapi, where)}
     if find_spec("adbc_driver_postgresql"):
-        uri = f"{server.get_uri()}{'&' if '?' in server.get_uri() else '?'}options={quote(options)}"
-        extra = {"driver": "adbc_driver_postgresql", "dialect": "postgresql", "db_kwargs": {"uri": uri}}
-        ways["adbc"] = (by_route, _define("adbc_pg", conn_type="adbc", extra=extra))
+        told = {
+            "driver": "adbc_driver_postgresql",
+            "dialect": "postgresql",
+            "db_kwargs": {"uri": server.get_uri(database)},
+        }
+        ways["adbc"] = (by_route, _define("adbc_pg", conn_type="adbc", extra=told))
     return ways | _offered(where)
 
 
