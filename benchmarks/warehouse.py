@@ -258,12 +258,12 @@ def _ways_of_postgres(server: Any, database: str) -> dict[str, Any]:
     where = _define("pg", conn_type="postgres", host=host, login="postgres", schema=database)
     ways = {"postgres-copy": (by_route, where), "dbapi (named cursor)": (by_dbapi, where)}
     if find_spec("adbc_driver_postgresql"):
-        told = {
+        fields = {
             "driver": "adbc_driver_postgresql",
             "dialect": "postgresql",
             "db_kwargs": {"uri": server.get_uri(database)},
         }
-        ways["adbc"] = (by_route, _define("adbc_pg", conn_type="adbc", extra=told))
+        ways["adbc"] = (by_route, _define("adbc_pg", conn_type="adbc", extra=fields))
     return ways | _offered(where)
 
 
