@@ -68,7 +68,7 @@ def unmarked(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
-def test_whatever_the_values_copy_gives_them_as_the_named_cursor_does(postgres, texts_of, rows):
+def test_whatever_the_values_copy_gives_them_as_the_named_cursor_does(postgres, rows):
     sql = SQL.format(", ".join([ROW] * len(rows)))
     options = {"parameters": [value for row in rows for value in row], "session_sql": "SET TIME ZONE 'Asia/Tokyo'"}
     copied = read(postgres, sql, sql_route="postgres-copy", **options)

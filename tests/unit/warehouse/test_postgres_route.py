@@ -37,7 +37,7 @@ def test_every_type_becomes_the_text_of_its_value(open_sql, postgres, texts_of):
                '{"b": 1,  "a": [null]}'::json AS json, '{"b": 1,  "a": [null]}'::jsonb AS jsonb,
                '10.0.0.1'::inet AS inet, '10.0.0.0/8'::cidr AS cidr, 'ab'::char(4) AS padded,
                'NaN'::numeric AS no_number, 'Infinity'::numeric AS endless, -0.00::numeric AS zero,
-               1e20::numeric AS large,               TIMESTAMPTZ '1991-10-12 00:00:00.5+00' AS zoned
+               1e20::numeric AS large, TIMESTAMPTZ '1991-10-12 00:00:00.5+00' AS zoned
     """
     with open_sql(sql, sql_conn_id=postgres) as source:
         (batch,) = source.batches()
